@@ -1,0 +1,347 @@
+//! The embedded CA: a root that signs an intermediate, an intermediate that signs members.
+//!
+//! A certificate carries only what the server decided: the id that was attested, CA:false, digitalSignature,
+//! client and server, a validity and a random serial. Of the request it takes the public key and nothing
+//! else.
+
+mod authority;
+mod stored;
+
+pub use stored::IssuerPem;
+
+use crate::bundle::{Bundle, BundleError};
+use crate::certificate::hex;
+use crate::csr::{self, CsrRefusal};
+use crate::files::FileError;
+use crate::key::{KeyError, PrivateKey};
+use crate::pem::{self, PemError};
+use crate::rotation::BACKDATED;
+use crate::spiffe::{SpiffeId, TrustDomain};
+use authority::{SharedKey, since_epoch, whole_seconds};
+use rcgen::{
+    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
+    SerialNumber, SubjectPublicKeyInfo,
+};
+use rustls_pki_types::CertificateDer;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a root lives.
+pub const ROOT_TTL: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// How long an intermediate lives.
+pub const INTERMEDIATE_TTL: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// The longest life of a member's certificate, whatever is asked.
+pub const LEAF_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// Why there is no CA.
+#[derive(Debug, thiserror::Error)]
+pub enum IssuerError {
+    /// A key.
+    #[error("a key of the CA")]
+    Key(#[from] KeyError),
+    /// A certificate can't be made.
+    #[error("make a certificate of the CA of {trust_domain}")]
+    Certificate {
+        /// Of which trust domain.
+        trust_domain: TrustDomain,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
+    /// A certificate can't be read.
+    #[error("the {part} certificate of the CA")]
+    Pem {
+        /// Which.
+        part: &'static str,
+        /// Why.
+        #[source]
+        source: PemError,
+    },
+    /// A certificate is no CA certificate of this trust domain with this key.
+    #[error("the {part} certificate of the CA of {trust_domain}: {why}")]
+    Unfit {
+        /// Which.
+        part: &'static str,
+        /// Of which trust domain.
+        trust_domain: TrustDomain,
+        /// Why.
+        why: &'static str,
+    },
+    /// The root can't be a trust anchor.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A file can't be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl IssuerError {
+    /// Is it only that there is no CA yet?
+    pub fn is_missing(&self) -> bool {
+        matches!(self, IssuerError::File(error) if error.is_missing())
+    }
+}
+
+/// Why a certificate was not issued.
+#[derive(Debug, thiserror::Error)]
+pub enum IssueError {
+    /// The request asks for what it may not, or is broken.
+    #[error(transparent)]
+    Refused(#[from] CsrRefusal),
+    /// An id of another trust domain: a mistake of whoever attested.
+    #[error("the CA of {trust_domain} does not certify {id}")]
+    OtherTrustDomain {
+        /// Of the CA.
+        trust_domain: TrustDomain,
+        /// What was asked for.
+        id: SpiffeId,
+    },
+    /// The intermediate is no longer valid.
+    #[error("the CA's intermediate certificate has expired: renew it with `Issuer::renew_intermediate`")]
+    Expired,
+    /// Signing failed.
+    #[error("sign a certificate for {subject}")]
+    Sign {
+        /// For whom.
+        subject: String,
+        /// Why.
+        #[source]
+        source: rcgen::Error,
+    },
+}
+
+impl IssueError {
+    /// A word for metrics and the audit log.
+    pub fn label(&self) -> &'static str {
+        match self {
+            IssueError::Refused(refusal) => refusal.label(),
+            IssueError::OtherTrustDomain { .. } => "other_trust_domain",
+            IssueError::Expired => "ca_expired",
+            IssueError::Sign { .. } => "sign",
+        }
+    }
+}
+
+/// A certificate that was issued.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The leaf, then the intermediate.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The serial number, lower-case hex.
+    pub serial_hex: String,
+    /// Valid from; [`BACKDATED`] before the moment of issue.
+    pub not_before: SystemTime,
+    /// Valid until.
+    pub not_after: SystemTime,
+}
+
+/// Signs members' certificates with the intermediate.
+pub struct Issuer {
+    trust_domain: TrustDomain,
+    bundle: Bundle,
+    intermediate: CertificateDer<'static>,
+    intermediate_not_after: SystemTime,
+    public_keys: [Vec<u8>; 2],
+    signer: rcgen::Issuer<'static, SharedKey>,
+}
+
+impl Issuer {
+    /// A new root and a new intermediate.
+    pub fn create(trust_domain: &TrustDomain, now: SystemTime) -> Result<(Issuer, IssuerPem), IssuerError> {
+        let root_key = PrivateKey::generate()?;
+        let failed = |source| IssuerError::Certificate { trust_domain: trust_domain.clone(), source };
+        let root_params =
+            authority::params(trust_domain, "root", &root_key, 1, now, ROOT_TTL).map_err(failed)?;
+        let root = root_params.self_signed(root_key.pair()).map_err(failed)?;
+        let pem = IssuerPem {
+            root: pem::encode("CERTIFICATE", root.der()),
+            root_key: root_key.to_pem(),
+            intermediate: String::new(),
+            intermediate_key: String::new(),
+        };
+        Issuer::renew_intermediate(trust_domain, pem, now)
+    }
+
+    /// A new intermediate under the same root: members trust it at once.
+    pub fn renew_intermediate(
+        trust_domain: &TrustDomain,
+        pem: IssuerPem,
+        now: SystemTime,
+    ) -> Result<(Issuer, IssuerPem), IssuerError> {
+        let failed = |source| IssuerError::Certificate { trust_domain: trust_domain.clone(), source };
+        let root = authority::first_certificate("root", &pem.root)?;
+        let root_key = PrivateKey::from_pem(&pem.root_key)?;
+        authority::check("root", &root, &root_key, trust_domain)?;
+        let key = PrivateKey::generate()?;
+        let params = authority::params(trust_domain, "intermediate", &key, 0, now, INTERMEDIATE_TTL)
+            .map_err(failed)?;
+        let signer = rcgen::Issuer::from_ca_cert_der(&root, SharedKey(root_key)).map_err(failed)?;
+        let intermediate = params.signed_by(key.pair(), &signer).map_err(failed)?;
+        let pem = IssuerPem {
+            intermediate: pem::encode("CERTIFICATE", intermediate.der()),
+            intermediate_key: key.to_pem(),
+            ..pem
+        };
+        Ok((Issuer::load(trust_domain, &pem)?, pem))
+    }
+
+    /// The CA from its PEM texts. The root's key is not needed and not looked at.
+    pub fn load(trust_domain: &TrustDomain, pem: &IssuerPem) -> Result<Issuer, IssuerError> {
+        let root = authority::first_certificate("root", &pem.root)?;
+        let intermediate = authority::first_certificate("intermediate", &pem.intermediate)?;
+        let key = PrivateKey::from_pem(&pem.intermediate_key)?;
+        let leaf = authority::check("intermediate", &intermediate, &key, trust_domain)?;
+        let root_leaf = authority::parse("root", &root, trust_domain)?;
+        let signer = rcgen::Issuer::from_ca_cert_der(&intermediate, SharedKey(key))
+            .map_err(|source| IssuerError::Certificate { trust_domain: trust_domain.clone(), source })?;
+        Ok(Issuer {
+            trust_domain: trust_domain.clone(),
+            bundle: Bundle::new(trust_domain.clone(), vec![root])?,
+            intermediate,
+            intermediate_not_after: leaf.not_after,
+            public_keys: [leaf.public_key, root_leaf.public_key],
+            signer,
+        })
+    }
+
+    /// Reads the CA from `dir`, or makes one there. An intermediate in its last 30 days is renewed.
+    pub fn open(dir: &Path, trust_domain: &TrustDomain, now: SystemTime) -> Result<Issuer, IssuerError> {
+        let (issuer, pem) = match IssuerPem::read(dir) {
+            Ok(pem) => {
+                let issuer = Issuer::load(trust_domain, &pem)?;
+                if issuer.intermediate_not_after > now + 30 * DAY {
+                    return Ok(issuer);
+                }
+                Issuer::renew_intermediate(trust_domain, pem, now)?
+            }
+            // Only when there is nothing at all: to make a new root beside a damaged CA would cut off every
+            // member.
+            Err(error) if error.is_missing() && !dir.join(IssuerPem::ROOT_FILE).exists() => {
+                Issuer::create(trust_domain, now)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        pem.write(dir)?;
+        Ok(issuer)
+    }
+
+    /// The trust domain that this CA certifies.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// What members must trust: the root.
+    pub fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    /// When the intermediate expires; no certificate lives longer.
+    pub fn not_after(&self) -> SystemTime {
+        self.intermediate_not_after
+    }
+
+    /// Certifies a member that was attested as `id`. `ttl` is cut to [`LEAF_TTL_MAX`] and the CA's own life.
+    pub fn issue(
+        &self,
+        csr_der: &[u8],
+        id: &SpiffeId,
+        now: SystemTime,
+        ttl: Duration,
+        serial_random: [u8; 16],
+    ) -> Result<Issued, IssueError> {
+        if !id.member_of(&self.trust_domain) || id.path().is_empty() {
+            return Err(IssueError::OtherTrustDomain {
+                trust_domain: self.trust_domain.clone(),
+                id: id.clone(),
+            });
+        }
+        let public_key = csr::check(csr_der, id)?;
+        if self.public_keys.contains(&public_key) {
+            return Err(CsrRefusal::AuthorityKey.into());
+        }
+        let failed = |source| IssueError::Sign { subject: id.to_string(), source };
+        let public_key = SubjectPublicKeyInfo::from_der(&public_key).map_err(failed)?;
+        let names = vec![SanType::URI(id.as_str().try_into().map_err(failed)?)];
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(&public_key, names, usages, now, ttl.min(LEAF_TTL_MAX), serial_random, id.as_str())
+    }
+
+    /// Certifies the API's HTTPS: `localhost`, both loopback addresses, and what is given. It names no SPIFFE
+    /// id and may only serve, so no member takes it for one of its own.
+    pub fn issue_api_server(
+        &self,
+        key: &PrivateKey,
+        hosts: &[String],
+        addresses: &[IpAddr],
+        now: SystemTime,
+        ttl: Duration,
+        serial_random: [u8; 16],
+    ) -> Result<Issued, IssueError> {
+        let mut names = vec!["localhost".to_owned()];
+        names.extend(hosts.iter().filter(|host| *host != "localhost").cloned());
+        let mut ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+        ips.extend(addresses.iter().filter(|ip| !ip.is_loopback() && !ip.is_unspecified()));
+        let failed = |source| IssueError::Sign { subject: names.join(", "), source };
+        let mut sans = Vec::with_capacity(names.len() + ips.len());
+        for name in &names {
+            sans.push(SanType::DnsName(name.as_str().try_into().map_err(failed)?));
+        }
+        sans.extend(ips.into_iter().map(SanType::IpAddress));
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(key.pair(), sans, usages, now, ttl.min(INTERMEDIATE_TTL), serial_random, &names.join(", "))
+    }
+
+    fn sign(
+        &self,
+        public_key: &impl rcgen::PublicKeyData,
+        names: Vec<SanType>,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+        now: SystemTime,
+        ttl: Duration,
+        serial_random: [u8; 16],
+        subject: &str,
+    ) -> Result<Issued, IssueError> {
+        let not_before = whole_seconds(now - BACKDATED);
+        let not_after = whole_seconds((now + ttl).min(self.intermediate_not_after));
+        if not_after <= now {
+            return Err(IssueError::Expired);
+        }
+        let serial = serial(serial_random);
+        let mut params = CertificateParams::default();
+        params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(not_before);
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(not_after);
+        params.serial_number = Some(SerialNumber::from_slice(&serial));
+        params.subject_alt_names = names;
+        params.distinguished_name = DistinguishedName::new();
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = usages;
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params
+            .signed_by(public_key, &self.signer)
+            .map_err(|source| IssueError::Sign { subject: subject.to_owned(), source })?;
+        Ok(Issued {
+            chain: vec![certificate.der().clone(), self.intermediate.clone()],
+            serial_hex: hex(&serial),
+            not_before,
+            not_after,
+        })
+    }
+}
+
+impl std::fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Issuer({})", self.trust_domain)
+    }
+}
+
+/// A positive integer of exactly 16 bytes: 126 of its bits are the caller's random ones.
+fn serial(mut random: [u8; 16]) -> [u8; 16] {
+    random[0] = random[0] & 0x7f | 0x40;
+    random
+}
+
+#[cfg(test)]
+mod tests;

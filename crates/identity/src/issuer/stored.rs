@@ -1,0 +1,59 @@
+//! The CA at rest: PEM texts, and their files in the control plane's state directory.
+
+use crate::files::{self, FileError};
+use crate::pem;
+use std::path::Path;
+
+/// The CA as PEM texts: both keys are secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct IssuerPem {
+    /// The root certificate.
+    pub root: String,
+    /// The root's key; only needed to sign an intermediate.
+    pub root_key: String,
+    /// The intermediate certificate.
+    pub intermediate: String,
+    /// The intermediate's key.
+    pub intermediate_key: String,
+}
+
+impl std::fmt::Debug for IssuerPem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IssuerPem([secret])")
+    }
+}
+
+impl IssuerPem {
+    pub(super) const ROOT_FILE: &'static str = "root.pem";
+    pub(super) const ROOT_KEY_FILE: &'static str = "root-key.pem";
+    pub(super) const INTERMEDIATE_FILE: &'static str = "intermediate.pem";
+
+    /// Writes three files into `dir` (0700; files 0600).
+    ///
+    /// The intermediate's certificate and key share a file, so that a crash while it is renewed never parts
+    /// them. The root comes last: without it there is no CA, so a crash in the first write leaves no half of
+    /// one.
+    pub fn write(&self, dir: &Path) -> Result<(), FileError> {
+        files::create_private_dir(dir)?;
+        let intermediate = format!("{}{}", self.intermediate, self.intermediate_key);
+        files::write_private(&dir.join(IssuerPem::INTERMEDIATE_FILE), &intermediate)?;
+        files::write_private(&dir.join(IssuerPem::ROOT_KEY_FILE), &self.root_key)?;
+        files::write_private(&dir.join(IssuerPem::ROOT_FILE), &self.root)
+    }
+
+    /// Reads what [`IssuerPem::write`] wrote.
+    pub fn read(dir: &Path) -> Result<IssuerPem, FileError> {
+        let root = files::read(&dir.join(IssuerPem::ROOT_FILE))?;
+        let root_key = files::read(&dir.join(IssuerPem::ROOT_KEY_FILE))?;
+        let intermediate = files::read(&dir.join(IssuerPem::INTERMEDIATE_FILE))?;
+        // Without a key, loading says so.
+        let key_start = intermediate.find(pem::PRIVATE_KEY_BEGIN).unwrap_or(intermediate.len());
+        let (certificate, key) = intermediate.split_at(key_start);
+        Ok(IssuerPem {
+            root,
+            root_key,
+            intermediate: certificate.to_owned(),
+            intermediate_key: key.to_owned(),
+        })
+    }
+}

