@@ -1,0 +1,118 @@
+//! Rules of `TrafficPolicy` and `AccessPolicy`.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{At, unique};
+use crate::kind::{GATEWAY_GROUP, WEFT_GROUP};
+use crate::parse::{Sink, suggest};
+
+const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+pub fn traffic(spec: &At<'_>, sink: &mut Sink) {
+    const ASPECTS: [&str; 6] =
+        ["loadBalancing", "timeouts", "retry", "circuitBreaking", "healthCheck", "outlierDetection"];
+    let known = [
+        ("", "Service"),
+        (GATEWAY_GROUP, "HTTPRoute"),
+        (GATEWAY_GROUP, "GRPCRoute"),
+        (GATEWAY_GROUP, "TCPRoute"),
+        (WEFT_GROUP, "ExternalService"),
+    ];
+    targets(spec, &known, sink);
+    if ASPECTS.into_iter().all(|aspect| spec.field(aspect).is_none()) {
+        spec.warning(sink, "says nothing about its targets", &format!("set {}", ASPECTS.join(", ")));
+    }
+    if let Some(timeouts) = spec.field("timeouts") {
+        shorter(&timeouts, "perTry", &timeouts, "request", sink);
+    }
+    if let Some(retry) = spec.field("retry") {
+        if let Some(backoff) = retry.field("backoff") {
+            shorter(&backoff, "base", &backoff, "max", sink);
+        }
+        unique(&retry.items("on"), "the word", |word| word.value.as_str(), sink);
+    }
+    if let Some(check) = spec.field("healthCheck") {
+        if let Some(interval) = check.period("interval")
+            && interval.get() < CHECK_INTERVAL_MIN
+        {
+            check.place("interval").error(sink, format!("{interval} is less than 100ms"), "");
+        }
+        if check.period("timeout").is_some_and(|timeout| timeout.get().is_zero()) {
+            check.place("timeout").error(sink, "a check needs time", "1s");
+        }
+    }
+}
+
+/// Tells when `part` is longer than `whole`; a whole of 0 is without limit.
+fn shorter(part_of: &At<'_>, part: &str, whole_of: &At<'_>, whole: &str, sink: &mut Sink) {
+    if let (Some(short), Some(long)) = (part_of.period(part), whole_of.period(whole))
+        && short > long
+        && !long.get().is_zero()
+    {
+        part_of.place(part).error(sink, format!("{short} is longer than {whole}, {long}"), "");
+    }
+}
+
+pub fn access(spec: &At<'_>, sink: &mut Sink) {
+    targets(spec, &[("", "Service")], sink);
+    for rule in spec.items("rules") {
+        // An empty entry would match everything, which nobody writes on purpose where access is decided.
+        for (list, about) in
+            [("from", "identities, namespaces or services"), ("to", "methods, paths or ports")]
+        {
+            for entry in rule.items(list) {
+                let empty =
+                    entry.value.as_object().is_some_and(|fields| fields.keys().all(|name| !entry.says(name)));
+                if empty {
+                    entry.error(
+                        sink,
+                        "says nothing, and so would match everything",
+                        &format!("list {about}, or leave {list} out"),
+                    );
+                }
+            }
+        }
+    }
+    if !spec.says("rules") && matches!(spec.text("action"), Some("Deny" | "Audit")) {
+        spec.place("rules").warning(
+            sink,
+            "is missing: the policy matches nothing",
+            "rules: [{}] matches everything",
+        );
+    }
+}
+
+fn targets(spec: &At<'_>, known: &[(&str, &str)], sink: &mut Sink) {
+    let targets = spec.items("targetRefs");
+    for target in &targets {
+        let (group, kind) = (target.text_or("group", ""), target.text_or("kind", "Service"));
+        let group = if group == "core" { "" } else { group };
+        if known.contains(&(group, kind)) {
+            continue;
+        }
+        match known.iter().find(|(_, name)| *name == kind) {
+            Some((right, _)) => target.place("group").error(
+                sink,
+                format!("a {kind} is not of the group {group:?}"),
+                &format!("group: {right:?}"),
+            ),
+            None => {
+                let names = known.iter().map(|(_, name)| *name);
+                let hint = suggest::hint(kind, names).unwrap_or_default();
+                target.place("kind").error(
+                    sink,
+                    format!("a policy of this kind can't target a {}", crate::text::quote(kind)),
+                    &hint,
+                );
+            }
+        }
+    }
+    let key = |target: &At<'_>| {
+        Some(
+            ["group", "kind", "name", "sectionName"].map(|name| target.value.get(name).map(Value::to_string)),
+        )
+    };
+    unique(&targets, "the target", |target| key(target), sink);
+}
