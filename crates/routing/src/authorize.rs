@@ -1,0 +1,145 @@
+//! May this caller do this? RBAC over what is known of a request or a connection.
+//!
+//! Where something is not known (an HTTP attribute on a TCP connection) or is more than one (a
+//! header sent twice), the answer leans to the safe side: a deny fires if it could, an allow only
+//! if it must. `not` turns the lean round with the answer.
+
+use std::net::IpAddr;
+
+use crate::matcher::HeadView;
+use crate::types::{
+    HeaderKey, HeaderMatch, HeaderTest, Permission, Policy, Principal, Rbac, RbacAction, StringMatch,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// What a policy may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct PolicyInput<'a> {
+    /// None on TCP.
+    pub head: Option<&'a HeadView<'a>>,
+    /// URI SAN of the caller's checked certificate (its SPIFFE id).
+    pub principal: Option<&'a str>,
+    /// The caller came over mTLS with a checked certificate.
+    pub authenticated: bool,
+    /// Peer of the connection.
+    pub source_ip: IpAddr,
+    /// The client, by X-Forwarded-For where that is believed; else as `source_ip`.
+    pub remote_ip: IpAddr,
+    pub destination_ip: IpAddr,
+    /// Port that the caller asked for (the application's).
+    pub destination_port: u16,
+    pub server_name: Option<&'a str>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict<'a> {
+    pub allow: bool,
+    /// The policy that decided; None: none fitted.
+    pub policy: Option<&'a Policy>,
+}
+
+impl Verdict<'_> {
+    /// Name for logs and answers.
+    pub fn policy_name(&self) -> Option<&str> {
+        self.policy.map(|policy| &*policy.name)
+    }
+}
+
+/// Which way an unknown falls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lean {
+    Match,
+    NoMatch,
+}
+
+impl Lean {
+    fn turned(self) -> Lean {
+        match self {
+            Lean::Match => Lean::NoMatch,
+            Lean::NoMatch => Lean::Match,
+        }
+    }
+}
+
+/// The first policy that fits decides.
+pub fn decide<'a>(rbac: &'a Rbac, input: &PolicyInput<'_>) -> Verdict<'a> {
+    let lean = match rbac.action {
+        RbacAction::Allow => Lean::NoMatch,
+        RbacAction::Deny | RbacAction::Log => Lean::Match,
+    };
+    let policy = rbac.policies.iter().find(|policy| fits(policy, input, lean));
+    let allow = match rbac.action {
+        RbacAction::Allow => policy.is_some(),
+        RbacAction::Deny => policy.is_none(),
+        RbacAction::Log => true,
+    };
+    Verdict { allow, policy }
+}
+
+fn fits(policy: &Policy, input: &PolicyInput<'_>, lean: Lean) -> bool {
+    policy.permissions.iter().any(|permission| permits(permission, input, lean))
+        && policy.principals.iter().any(|principal| is(principal, input, lean))
+}
+
+fn permits(permission: &Permission, input: &PolicyInput<'_>, lean: Lean) -> bool {
+    match permission {
+        Permission::Any => true,
+        Permission::And(all) => all.iter().all(|one| permits(one, input, lean)),
+        Permission::Or(any) => any.iter().any(|one| permits(one, input, lean)),
+        Permission::Not(one) => !permits(one, input, lean.turned()),
+        Permission::Header(test) => header(test, input, lean),
+        Permission::UrlPath(test) => path(test, input, lean),
+        Permission::DestinationIp(range) => range.contains(&input.destination_ip.to_canonical()),
+        Permission::DestinationPort(port) => *port == input.destination_port,
+        Permission::DestinationPortRange { start, end } => {
+            (*start..*end).contains(&u32::from(input.destination_port))
+        }
+        Permission::RequestedServerName(test) => test.matches(input.server_name.unwrap_or_default()),
+    }
+}
+
+fn is(principal: &Principal, input: &PolicyInput<'_>, lean: Lean) -> bool {
+    match principal {
+        Principal::Any => true,
+        Principal::And(all) => all.iter().all(|one| is(one, input, lean)),
+        Principal::Or(any) => any.iter().any(|one| is(one, input, lean)),
+        Principal::Not(one) => !is(one, input, lean.turned()),
+        Principal::Authenticated(None) => input.authenticated,
+        Principal::Authenticated(Some(test)) => {
+            input.authenticated && input.principal.is_some_and(|name| test.matches(name))
+        }
+        Principal::DirectRemoteIp(range) => range.contains(&input.source_ip.to_canonical()),
+        Principal::RemoteIp(range) => range.contains(&input.remote_ip.to_canonical()),
+        Principal::Header(test) => header(test, input, lean),
+        Principal::UrlPath(test) => path(test, input, lean),
+    }
+}
+
+fn path(test: &StringMatch, input: &PolicyInput<'_>, lean: Lean) -> bool {
+    match input.head {
+        Some(head) => test.matches(head.path),
+        None => lean == Lean::Match,
+    }
+}
+
+fn header(test: &HeaderMatch, input: &PolicyInput<'_>, lean: Lean) -> bool {
+    let Some(head) = input.head else {
+        return lean == Lean::Match;
+    };
+    let HeaderKey::Name(name) = &test.key else {
+        return test.matches(head);
+    };
+    let mut values = head.headers.get_all(name).into_iter().peekable();
+    if values.peek().is_none() || matches!(test.test, HeaderTest::Present(_)) {
+        return test.matches(head);
+    }
+    let mut holds = |value: &http::HeaderValue| {
+        test.test.holds(&String::from_utf8_lossy(value.as_bytes())) != test.invert
+    };
+    match lean {
+        Lean::Match => values.any(&mut holds),
+        Lean::NoMatch => values.all(&mut holds),
+    }
+}

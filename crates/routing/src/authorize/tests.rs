@@ -1,0 +1,189 @@
+//! Who may do what.
+#![allow(clippy::unwrap_used, reason = "tests stop at the first surprise")]
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use super::{PolicyInput, decide};
+use crate::matcher::HeadView;
+use crate::types::{
+    HeaderKey, HeaderMatch, HeaderTest, Permission, Policy, Principal, Rbac, RbacAction, StringMatch,
+};
+
+fn exact(value: &str) -> StringMatch {
+    StringMatch::Exact { value: value.into(), ignore_case: false }
+}
+
+fn header(name: &'static str, value: &str, invert: bool) -> HeaderMatch {
+    HeaderMatch {
+        key: HeaderKey::Name(HeaderName::from_static(name)),
+        test: HeaderTest::Text(exact(value)),
+        invert,
+        missing_as_empty: false,
+    }
+}
+
+fn method(value: &str) -> Permission {
+    Permission::Header(HeaderMatch {
+        key: HeaderKey::Method,
+        test: HeaderTest::Text(exact(value)),
+        invert: false,
+        missing_as_empty: false,
+    })
+}
+
+fn rbac(action: RbacAction, permission: Permission, principal: Principal) -> Rbac {
+    let policy = Policy {
+        name: "AccessPolicy/default/p".into(),
+        permissions: vec![permission],
+        principals: vec![principal],
+        stamp: None,
+    };
+    Rbac { action, policies: vec![policy] }
+}
+
+fn input<'a>(head: Option<&'a HeadView<'a>>) -> PolicyInput<'a> {
+    let ip = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 9));
+    PolicyInput {
+        head,
+        principal: Some("spiffe://mesh.internal/ns/default/sa/fe"),
+        authenticated: true,
+        source_ip: ip,
+        remote_ip: ip,
+        destination_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        destination_port: 8080,
+        server_name: None,
+    }
+}
+
+fn head<'a>(method: &'a Method, path: &'a str, headers: &'a HeaderMap) -> HeadView<'a> {
+    HeadView {
+        method,
+        scheme: "http",
+        authority: "be1",
+        path,
+        query: None,
+        headers,
+        protocol: None,
+        tls_presented: true,
+        tls_validated: true,
+    }
+}
+
+#[test]
+fn allow_deny_and_log() {
+    let fits = |action| rbac(action, Permission::Any, Principal::Any);
+    let misses = |action| rbac(action, Permission::DestinationPort(1), Principal::Any);
+    let cases = [
+        (fits(RbacAction::Allow), true, Some("AccessPolicy/default/p")),
+        (misses(RbacAction::Allow), false, None),
+        (fits(RbacAction::Deny), false, Some("AccessPolicy/default/p")),
+        (misses(RbacAction::Deny), true, None),
+        (fits(RbacAction::Log), true, Some("AccessPolicy/default/p")),
+        (misses(RbacAction::Log), true, None),
+    ];
+    for (rules, allow, name) in cases {
+        let verdict = decide(&rules, &input(None));
+        assert_eq!((verdict.allow, verdict.policy_name()), (allow, name), "{rules:?}");
+    }
+    let nobody = Rbac { action: RbacAction::Allow, policies: Vec::new() };
+    assert!(!decide(&nobody, &input(None)).allow, "no policies: nobody");
+}
+
+#[test]
+fn principals() {
+    let net = |text: &str| text.parse().unwrap();
+    let name = |test| Principal::Authenticated(Some(test));
+    let prefix =
+        StringMatch::Prefix { value: "spiffe://mesh.internal/ns/default/".into(), ignore_case: false };
+    let cases = [
+        (name(exact("spiffe://mesh.internal/ns/default/sa/fe")), true),
+        (name(exact("spiffe://mesh.internal/ns/default/sa/be")), false),
+        (name(prefix), true),
+        (Principal::Authenticated(None), true),
+        (Principal::DirectRemoteIp(net("10.0.0.0/8")), true),
+        (Principal::DirectRemoteIp(net("192.168.0.0/16")), false),
+        (Principal::Not(Box::new(Principal::Any)), false),
+        (Principal::And(vec![Principal::Any, Principal::RemoteIp(net("10.0.0.9/32"))]), true),
+        (Principal::Or(vec![name(exact("x")), Principal::Any]), true),
+    ];
+    for (principal, expected) in cases {
+        let rules = rbac(RbacAction::Allow, Permission::Any, principal);
+        assert_eq!(decide(&rules, &input(None)).allow, expected, "{rules:?}");
+    }
+    let rules =
+        rbac(RbacAction::Allow, Permission::Any, name(exact("spiffe://mesh.internal/ns/default/sa/fe")));
+    let stranger = PolicyInput { authenticated: false, ..input(None) };
+    assert!(!decide(&rules, &stranger).allow, "a name that nobody checked is no name");
+}
+
+#[test]
+fn permissions_on_http() {
+    let headers = HeaderMap::new();
+    let get = head(&Method::GET, "/a/b", &headers);
+    let path = |test| Permission::UrlPath(test);
+    let cases = [
+        (method("GET"), true),
+        (method("POST"), false),
+        (path(exact("/a/b")), true),
+        (path(StringMatch::Prefix { value: "/a/".into(), ignore_case: false }), true),
+        (path(exact("/a")), false),
+        (Permission::And(vec![method("GET"), path(exact("/a/b")), Permission::DestinationPort(8080)]), true),
+        (Permission::Not(Box::new(method("GET"))), false),
+        (Permission::DestinationPortRange { start: 8000, end: 8080 }, false),
+        (Permission::DestinationPortRange { start: 8000, end: 8081 }, true),
+    ];
+    for (permission, expected) in cases {
+        let rules = rbac(RbacAction::Allow, permission, Principal::Any);
+        assert_eq!(decide(&rules, &input(Some(&get))).allow, expected, "{rules:?}");
+    }
+}
+
+#[test]
+fn on_tcp_an_http_rule_denies_and_never_allows() {
+    for permission in [
+        method("GET"),
+        Permission::Not(Box::new(method("GET"))),
+        Permission::UrlPath(exact("/")),
+        Permission::Header(header("x-a", "1", true)),
+        Permission::And(vec![method("GET"), Permission::DestinationPort(8080)]),
+    ] {
+        let deny = rbac(RbacAction::Deny, permission.clone(), Principal::Any);
+        assert!(!decide(&deny, &input(None)).allow, "deny {permission:?}");
+        let allow = rbac(RbacAction::Allow, permission.clone(), Principal::Any);
+        assert!(!decide(&allow, &input(None)).allow, "allow {permission:?}");
+    }
+}
+
+#[test]
+fn a_header_sent_twice_cannot_slip_through() {
+    let mut headers = HeaderMap::new();
+    headers.append("x-role", HeaderValue::from_static("admin"));
+    headers.append("x-role", HeaderValue::from_static("guest"));
+    let twice = head(&Method::GET, "/", &headers);
+    let not = |permission: Permission| Permission::Not(Box::new(permission));
+    let cases = [
+        // (permission, does a deny fire, does an allow fire)
+        (Permission::Header(header("x-role", "admin", false)), true, false),
+        (Permission::Header(header("x-role", "guest", false)), true, false),
+        (Permission::Header(header("x-role", "other", false)), false, false),
+        (Permission::Header(header("x-role", "admin", true)), true, false),
+        (not(Permission::Header(header("x-role", "admin", false))), true, false),
+        (not(Permission::Header(header("x-role", "other", false))), true, true),
+    ];
+    for (permission, denies, allows) in cases {
+        let deny = rbac(RbacAction::Deny, permission.clone(), Principal::Any);
+        assert_eq!(!decide(&deny, &input(Some(&twice))).allow, denies, "deny {permission:?}");
+        let allow = rbac(RbacAction::Allow, permission.clone(), Principal::Any);
+        assert_eq!(decide(&allow, &input(Some(&twice))).allow, allows, "allow {permission:?}");
+    }
+}
+
+#[test]
+fn mapped_addresses_are_the_addresses_they_map() {
+    let rules =
+        rbac(RbacAction::Deny, Permission::Any, Principal::DirectRemoteIp("10.0.0.0/8".parse().unwrap()));
+    let mapped = IpAddr::V6(Ipv4Addr::new(10, 1, 1, 1).to_ipv6_mapped());
+    assert!(!decide(&rules, &PolicyInput { source_ip: mapped, ..input(None) }).allow);
+}

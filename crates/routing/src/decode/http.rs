@@ -1,0 +1,261 @@
+//! The HTTP connection manager and the options of HTTP.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as PbHttpRbac;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
+    CodecType, ForwardClientCertDetails, PathWithEscapedSlashesAction, RouteSpecifier, ServerHeaderTransformation,
+    StripPortMode,
+};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+
+use super::reader::Reader;
+use super::{access_log, core, rbac, route};
+use crate::fields::type_name;
+use crate::types::{
+    Codec, EscapedSlashes, ForwardClientCert, Http1Options, HttpConfig, HttpFilter, HttpLimits, HttpTimeouts,
+    PathPolicy, RequestIdPolicy, RouteSource, ServerHeader, StripPort, Upgrades,
+};
+
+pub(super) fn http(
+    reader: &mut Reader,
+    config: &pb::HttpConnectionManager,
+    key: &Arc<str>,
+) -> Option<HttpConfig> {
+    let codec = match reader.choice("codec_type", config.codec_type) {
+        Some(CodecType::Auto) => Some(Codec::Auto),
+        Some(CodecType::Http1) => Some(Codec::Http1),
+        Some(CodecType::Http2) => Some(Codec::Http2),
+        Some(CodecType::Http3) => {
+            reader.problem_at("codec_type", "is HTTP/3, which is not spoken here");
+            None
+        }
+        None => None,
+    };
+    let routes = match config.route_specifier.as_ref() {
+        Some(RouteSpecifier::Rds(rds)) => reader.at("rds", |reader| {
+            core::same_stream(reader, "config_source", rds.config_source.as_ref());
+            reader.required_text("route_config_name", &rds.route_config_name).map(RouteSource::Rds)
+        }),
+        Some(RouteSpecifier::RouteConfig(found)) => reader
+            .at("route_config", |reader| route::config(reader, found))
+            .map(|config| RouteSource::Inline { key: key.clone(), config: Arc::new(config) }),
+        // The table has refused it.
+        Some(RouteSpecifier::ScopedRoutes(_)) => None,
+        None => {
+            reader.problem("needs rds or route_config");
+            None
+        }
+    };
+    let filters = filters(reader, &config.http_filters);
+    let strip_port = match (config.strip_matching_host_port, config.strip_port_mode.as_ref()) {
+        (true, Some(StripPortMode::StripAnyHostPort(true))) => {
+            reader.problem_at("strip_any_host_port", "does not go with strip_matching_host_port");
+            StripPort::Keep
+        }
+        (_, Some(StripPortMode::StripAnyHostPort(true))) => StripPort::Any,
+        (true, _) => StripPort::Matching,
+        (false, _) => StripPort::Keep,
+    };
+    let escaped_slashes = reader
+        .choice("path_with_escaped_slashes_action", config.path_with_escaped_slashes_action)
+        .map(|action| match action {
+            PathWithEscapedSlashesAction::ImplementationSpecificDefault
+            | PathWithEscapedSlashesAction::KeepUnchanged => EscapedSlashes::Keep,
+            PathWithEscapedSlashesAction::RejectRequest => EscapedSlashes::Refuse,
+            PathWithEscapedSlashesAction::UnescapeAndRedirect => EscapedSlashes::UnescapeAndRedirect,
+            PathWithEscapedSlashesAction::UnescapeAndForward => EscapedSlashes::UnescapeAndForward,
+        });
+    let server_header = reader
+        .choice("server_header_transformation", config.server_header_transformation)
+        .map(|transformation| match transformation {
+            ServerHeaderTransformation::Overwrite => ServerHeader::Overwrite,
+            ServerHeaderTransformation::AppendIfAbsent => ServerHeader::AppendIfAbsent,
+            ServerHeaderTransformation::PassThrough => ServerHeader::PassThrough,
+        });
+    let forward_client_cert = reader
+        .choice("forward_client_cert_details", config.forward_client_cert_details)
+        .map(|details| match details {
+            ForwardClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
+            ForwardClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
+            ForwardClientCertDetails::AppendForward => ForwardClientCert::AppendForward,
+            ForwardClientCertDetails::SanitizeSet => ForwardClientCert::SanitizeSet,
+            ForwardClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
+        });
+    let empty = core_pb::HttpProtocolOptions::default();
+    let options = config.common_http_protocol_options.as_ref().unwrap_or(&empty);
+    let (timeouts, limits) = timeouts_and_limits(reader, config, options);
+    let http1 = config.http_protocol_options.as_ref();
+    Some(HttpConfig {
+        stat_prefix: config.stat_prefix.as_str().into(),
+        codec: codec?,
+        routes: routes?,
+        filters: filters?,
+        access_log: access_log::access_logs(reader, &config.access_log),
+        path: PathPolicy {
+            normalize: config.normalize_path.as_ref().is_some_and(|normalize| normalize.value),
+            merge_slashes: config.merge_slashes,
+            escaped_slashes: escaped_slashes?,
+        },
+        strip_port,
+        strip_trailing_host_dot: config.strip_trailing_host_dot,
+        upgrades: upgrades(reader, &config.upgrade_configs),
+        timeouts,
+        limits,
+        server_name: (!config.server_name.is_empty()).then(|| config.server_name.as_str().into()),
+        server_header: server_header?,
+        use_remote_address: config.use_remote_address.as_ref().is_some_and(|remote| remote.value),
+        xff_trusted_hops: config.xff_num_trusted_hops,
+        skip_xff_append: config.skip_xff_append,
+        via: (!config.via.is_empty()).then(|| config.via.as_str().into()),
+        request_id: RequestIdPolicy {
+            generate: config.generate_request_id.as_ref().is_none_or(|generate| generate.value),
+            preserve_external: config.preserve_external_request_id,
+            in_response: config.always_set_request_id_in_response,
+        },
+        forward_client_cert: forward_client_cert?,
+        http1: Http1Options {
+            accept_http_10: http1.is_some_and(|http1| http1.accept_http_10),
+            trailers: http1.is_some_and(|http1| http1.enable_trailers),
+        },
+        stamp: None,
+    })
+}
+
+/// All but the router, which must be the last.
+fn filters(reader: &mut Reader, filters: &[pb::HttpFilter]) -> Option<Vec<HttpFilter>> {
+    let mut routed = false;
+    let read = reader.list("http_filters", filters, |reader, filter| {
+        if routed {
+            reader.problem("stands after the router");
+            return None;
+        }
+        let Some(ConfigType::TypedConfig(any)) = filter.config_type.as_ref() else {
+            reader.problem_at("typed_config", "is required");
+            return None;
+        };
+        reader.at("typed_config", |reader| match type_name(&any.type_url) {
+            "envoy.extensions.filters.http.router.v3.Router" => {
+                routed = true;
+                None
+            }
+            "envoy.extensions.filters.http.rbac.v3.RBAC" => {
+                let config: PbHttpRbac = reader.any(any)?;
+                rbac::http(reader, &config).map(HttpFilter::Rbac)
+            }
+            // The table has refused it.
+            _ => None,
+        })
+    });
+    if !routed {
+        reader.problem_at("http_filters", "must end with the router");
+    }
+    // One less: the router.
+    (read.len() + 1 == filters.len()).then_some(read)
+}
+
+fn upgrades(reader: &mut Reader, configs: &[pb::http_connection_manager::UpgradeConfig]) -> Upgrades {
+    let mut upgrades = Upgrades::default();
+    reader.list("upgrade_configs", configs, |reader, config| {
+        let enabled = config.enabled.as_ref().is_none_or(|enabled| enabled.value);
+        if config.upgrade_type.eq_ignore_ascii_case("websocket") {
+            upgrades.websocket = enabled;
+        } else if config.upgrade_type.eq_ignore_ascii_case("CONNECT") {
+            upgrades.connect = enabled;
+        } else {
+            reader.problem_at(
+                "upgrade_type",
+                format!("is neither websocket nor CONNECT: {:?}", config.upgrade_type),
+            );
+        }
+        Some(())
+    });
+    upgrades
+}
+
+fn timeouts_and_limits(
+    reader: &mut Reader,
+    config: &pb::HttpConnectionManager,
+    options: &core_pb::HttpProtocolOptions,
+) -> (HttpTimeouts, HttpLimits) {
+    let at = "common_http_protocol_options";
+    let timeouts = HttpTimeouts {
+        idle: reader.at(at, |reader| reader.duration("idle_timeout", options.idle_timeout.as_ref())),
+        max_connection: reader.at(at, |reader| {
+            reader.duration("max_connection_duration", options.max_connection_duration.as_ref())
+        }),
+        stream_idle: reader.duration("stream_idle_timeout", config.stream_idle_timeout.as_ref()),
+        request: reader.duration("request_timeout", config.request_timeout.as_ref()),
+        request_headers: reader.duration("request_headers_timeout", config.request_headers_timeout.as_ref()),
+        max_stream: reader
+            .at(at, |reader| reader.duration("max_stream_duration", options.max_stream_duration.as_ref())),
+        drain: reader.duration("drain_timeout", config.drain_timeout.as_ref()),
+        delayed_close: reader.duration("delayed_close_timeout", config.delayed_close_timeout.as_ref()),
+    };
+    let head_kib_max = config.max_request_headers_kb.as_ref().map(|limit| limit.value);
+    if head_kib_max.is_some_and(|limit| limit == 0 || limit > 8192) {
+        reader.problem_at("max_request_headers_kb", "must be from 1 to 8192");
+    }
+    let headers_max = options.max_headers_count.as_ref().map(|limit| limit.value);
+    if headers_max == Some(0) {
+        reader.problem_at("common_http_protocol_options.max_headers_count", "must be at least 1");
+    }
+    let http2 = http2(reader, "http2_protocol_options", config.http2_protocol_options.as_ref());
+    let limits = HttpLimits {
+        head_kib_max,
+        headers_max,
+        requests_per_connection_max: requests_per_connection(options),
+        http2_streams_max: http2.streams_max,
+        http2_stream_window: http2.stream_window,
+        http2_connection_window: http2.connection_window,
+    };
+    (timeouts, limits)
+}
+
+/// Zero means no limit.
+pub(super) fn requests_per_connection(options: &core_pb::HttpProtocolOptions) -> Option<u32> {
+    options.max_requests_per_connection.as_ref().map(|limit| limit.value).filter(|limit| *limit != 0)
+}
+
+#[derive(Default)]
+pub(super) struct Http2 {
+    pub streams_max: Option<u32>,
+    pub stream_window: Option<u32>,
+    pub connection_window: Option<u32>,
+}
+
+pub(super) fn http2(
+    reader: &mut Reader,
+    step: &str,
+    options: Option<&core_pb::Http2ProtocolOptions>,
+) -> Http2 {
+    let Some(options) = options else {
+        return Http2::default();
+    };
+    reader.at(step, |reader| {
+        let streams_max = options.max_concurrent_streams.as_ref().map(|limit| limit.value);
+        if streams_max.is_some_and(|limit| limit == 0 || limit > i32::MAX.unsigned_abs()) {
+            reader.problem_at("max_concurrent_streams", "must be from 1 to 2147483647");
+        }
+        let mut window = |step: &str, value: Option<u32>| {
+            // RFC 9113: no window above 2³¹ - 1; Envoy takes none below the default.
+            if value.is_some_and(|value| !(65535..=i32::MAX.unsigned_abs()).contains(&value)) {
+                reader.problem_at(step, "must be from 65535 to 2147483647");
+            }
+            value
+        };
+        Http2 {
+            streams_max,
+            stream_window: window(
+                "initial_stream_window_size",
+                options.initial_stream_window_size.as_ref().map(|size| size.value),
+            ),
+            connection_window: window(
+                "initial_connection_window_size",
+                options.initial_connection_window_size.as_ref().map(|size| size.value),
+            ),
+        }
+    })
+}
