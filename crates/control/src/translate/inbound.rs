@@ -1,0 +1,293 @@
+//! The inbound side: one mTLS filter chain for each of the app's ports, told apart by the SNI that
+//! callers send, each behind its authorization; and the cluster that is the app itself.
+//!
+//! A caller that says no SNI (a gRPC client without a proxy) gets the first HTTP port. With mTLS
+//! strict there is no chain for plaintext: such a connection is closed and counted.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use envoy_types::pb::envoy::config::cluster::v3 as cluster;
+use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
+use envoy_types::pb::envoy::config::rbac::v3 as rbac;
+use envoy_types::pb::envoy::config::route::v3 as route;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
+use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use weft_model::{MtlsMode, Protocol};
+
+use super::clusters::{Spoken, base, of_type};
+use super::manager::{self, Wanted};
+use super::policies::{self, Guarded, Rules};
+use super::proto::{Stamp, any, duration, socket, uint32};
+use super::{Made, endpoints, names, rules, tls};
+use crate::snapshot::ServiceId;
+
+/// How long a connection may take to say whether it is TLS.
+const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// No limit of our own before the app: callers have theirs.
+const UNLIMITED: u32 = u32::MAX;
+
+/// A port of the app, and all that ends there.
+#[derive(Clone, Debug)]
+struct AppPort {
+    protocol: Protocol,
+    guarded: Guarded,
+    stamp: Option<(ServiceId, usize, u64)>,
+}
+
+/// The listener `inbound` and a cluster for each of the app's ports.
+pub fn build(made: &mut Made<'_>) {
+    let ports = app_ports(made);
+    let mut chains = Vec::new();
+    let mut first_http = None;
+    for (number, port) in &ports {
+        let cluster = app(made, *number, port);
+        made.builder.message(cluster.name.clone(), &cluster);
+        let rules = policies::rules(made, &port.guarded);
+        let filters = filters(made, *number, port, &rules);
+        if port.protocol.is_http() && first_http.is_none() {
+            first_http = Some((port.protocol, filters.clone()));
+        }
+        if made.snapshot.mesh.mtls.mode != MtlsMode::Disabled {
+            let server_name = names::sni(*number, &made.snapshot.zone);
+            let name = names::inbound(*number);
+            chains.push(chain(made, name, Some(server_name), true, port.protocol.is_http(), filters));
+        } else if first_http.is_none() {
+            // In the clear nothing tells ports apart; without HTTP the first one is meant.
+            chains.push(chain(made, names::inbound(*number), None, false, false, filters));
+        }
+    }
+    if let Some((_, filters)) = first_http {
+        if made.snapshot.mesh.mtls.mode != MtlsMode::Disabled {
+            chains.push(chain(made, "inbound|any".to_owned(), None, true, true, filters.clone()));
+        }
+        if made.snapshot.mesh.mtls.mode != MtlsMode::Strict {
+            chains.truncate(if made.snapshot.mesh.mtls.mode == MtlsMode::Disabled { 0 } else { usize::MAX });
+            chains.push(chain(made, "inbound|plain".to_owned(), None, false, true, filters));
+        }
+    }
+    if chains.is_empty() {
+        return;
+    }
+    let strict_plain = made.snapshot.mesh.mtls.mode == MtlsMode::Disabled;
+    let inspector = listener::ListenerFilter {
+        name: "envoy.filters.listener.tls_inspector".to_owned(),
+        config_type: Some(listener::listener_filter::ConfigType::TypedConfig(any(&TlsInspector::default()))),
+        ..Default::default()
+    };
+    let built = listener::Listener {
+        name: names::INBOUND.to_owned(),
+        address: Some(socket(made.view.inbound)),
+        filter_chains: chains,
+        listener_filters: if strict_plain { Vec::new() } else { vec![inspector] },
+        listener_filters_timeout: Some(duration(INSPECT_TIMEOUT)),
+        traffic_direction: envoy_types::pb::envoy::config::core::v3::TrafficDirection::Inbound as i32,
+        ..Default::default()
+    };
+    made.builder.message(names::INBOUND, &built);
+}
+
+/// The ports of the app behind this view: what Services lead to it, then what its Workload says.
+fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
+    let mut ports: BTreeMap<u16, AppPort> = BTreeMap::new();
+    let snapshot = made.snapshot;
+    let own = snapshot.instances.get(&ServiceId::new(made.view.namespace.as_str(), made.view.workload.as_str()));
+    for service in snapshot.services.values().filter(|s| s.id.namespace == made.view.namespace) {
+        let selects = match own {
+            Some(own) => service.instances.iter().any(|instance| instance.name == own.name),
+            // The Workload is on its way; until then the service of its name speaks for it.
+            None => service.id.name == made.view.service,
+        };
+        if !selects {
+            continue;
+        }
+        for (index, port) in service.ports.iter().enumerate() {
+            let number = own.and_then(|own| own.port(&port.target)).unwrap_or_else(|| endpoints::target(service, port));
+            let entry = ports.entry(number).or_insert_with(|| AppPort {
+                protocol: port.protocol,
+                guarded: Guarded { port: number, http: port.protocol.is_http(), services: Vec::new() },
+                stamp: Some((service.id.clone(), index, service.revision)),
+            });
+            entry.guarded.services.push((service.id.clone(), port.name.clone()));
+        }
+    }
+    for (name, number) in own.map(|own| own.ports.as_slice()).unwrap_or_default() {
+        let protocol = name.as_deref().and_then(Protocol::of_port_name).unwrap_or(match number {
+            80 | 8080 => Protocol::Http,
+            _ => Protocol::Tcp,
+        });
+        ports.entry(*number).or_insert_with(|| AppPort {
+            protocol,
+            guarded: Guarded { port: *number, http: protocol.is_http(), services: vec![(made.view.id(), name.clone())] },
+            stamp: None,
+        });
+    }
+    ports
+}
+
+fn stamp(port: &AppPort) -> Option<Stamp<'_>> {
+    let (service, index, revision) = port.stamp.as_ref()?;
+    Some(Stamp {
+        kind: "Service",
+        namespace: &service.namespace,
+        name: &service.name,
+        field: format!("spec.ports[{index}]"),
+        revision: *revision,
+    })
+}
+
+/// The cluster that is the app's port.
+fn app(made: &Made<'_>, number: u16, port: &AppPort) -> cluster::Cluster {
+    let name = names::inbound(number);
+    let spoken = match port.protocol {
+        Protocol::Http => Some(Spoken::Http1),
+        Protocol::Http2 => Some(Spoken::Http2),
+        _ => None,
+    };
+    let mut built = base(made.snapshot, made.view.kind, name.clone(), None, spoken);
+    built.cluster_discovery_type = Some(of_type(cluster::cluster::DiscoveryType::Static));
+    built.load_assignment = Some(endpoint::ClusterLoadAssignment {
+        cluster_name: name,
+        endpoints: vec![endpoint::LocalityLbEndpoints {
+            lb_endpoints: vec![endpoint::LbEndpoint {
+                host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint::Endpoint {
+                    address: Some(socket(SocketAddr::new(made.view.app, number))),
+                    ..Default::default()
+                })),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    built.circuit_breakers = Some(cluster::CircuitBreakers {
+        thresholds: vec![cluster::circuit_breakers::Thresholds {
+            max_connections: Some(uint32(UNLIMITED)),
+            max_pending_requests: Some(uint32(UNLIMITED)),
+            max_requests: Some(uint32(UNLIMITED)),
+            max_retries: Some(uint32(UNLIMITED)),
+            ..Default::default()
+        }],
+        ..Default::default()
+    });
+    built.metadata = stamp(port).map(|stamp| stamp.metadata());
+    built
+}
+
+fn filters(made: &Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> Vec<listener::Filter> {
+    if port.protocol.is_http() {
+        vec![http(made, number, port, rules)]
+    } else {
+        let mut filters = network_rbac(number, rules);
+        filters.push(tcp_proxy(names::inbound(number), tcp::tcp_proxy::ClusterSpecifier::Cluster(names::inbound(number)), made));
+        filters
+    }
+}
+
+fn http(made: &Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener::Filter {
+    let name = names::inbound(number);
+    let stamp = stamp(port).map(|stamp| stamp.metadata());
+    let config = route::RouteConfiguration {
+        name: name.clone(),
+        virtual_hosts: vec![route::VirtualHost {
+            name: name.clone(),
+            domains: vec!["*".to_owned()],
+            routes: vec![route::Route {
+                name: made.view.id().to_string(),
+                r#match: Some(rules::everything()),
+                metadata: stamp.clone(),
+                action: Some(route::route::Action::Route(route::RouteAction {
+                    cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(name.clone())),
+                    // The caller's proxy has the clock; two of them would only disagree.
+                    timeout: Some(duration(Duration::ZERO)),
+                    ..Default::default()
+                })),
+                ..Default::default()
+            }],
+            metadata: stamp,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let wanted = Wanted {
+        stat_prefix: name,
+        routes: hcm::http_connection_manager::RouteSpecifier::RouteConfig(config),
+        filters: http_rbac(rules),
+        paths_matter: rules.paths,
+        connect: false,
+        tell_caller: true,
+    };
+    manager::filter(&made.snapshot.mesh, wanted)
+}
+
+fn http_rbac(rules: &Rules) -> Vec<hcm::HttpFilter> {
+    let one = |rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
+        let filter = HttpRbac { rules: rules.cloned(), shadow_rules: shadow.cloned(), ..Default::default() };
+        manager::http_filter("envoy.filters.http.rbac", any(&filter))
+    };
+    let audit = rules.audit.iter().map(|audit| one(None, Some(audit)));
+    let deny = rules.deny.iter().map(|deny| one(Some(deny), None));
+    audit.chain(deny).chain([one(Some(&rules.allow), None)]).collect()
+}
+
+fn network_rbac(number: u16, rules: &Rules) -> Vec<listener::Filter> {
+    let one = |enforced: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
+        let filter = NetworkRbac {
+            rules: enforced.cloned(),
+            shadow_rules: shadow.cloned(),
+            stat_prefix: names::inbound(number),
+            ..Default::default()
+        };
+        listener::Filter {
+            name: "envoy.filters.network.rbac".to_owned(),
+            config_type: Some(listener::filter::ConfigType::TypedConfig(any(&filter))),
+        }
+    };
+    let audit = rules.audit.iter().map(|audit| one(None, Some(audit)));
+    let deny = rules.deny.iter().map(|deny| one(Some(deny), None));
+    audit.chain(deny).chain([one(Some(&rules.allow), None)]).collect()
+}
+
+/// A TCP proxy as a network filter.
+pub fn tcp_proxy(stat_prefix: String, to: tcp::tcp_proxy::ClusterSpecifier, made: &Made<'_>) -> listener::Filter {
+    let proxy = tcp::TcpProxy {
+        stat_prefix,
+        cluster_specifier: Some(to),
+        idle_timeout: Some(duration(made.snapshot.mesh.defaults.idle_timeout.get())),
+        access_log: manager::access_log(&made.snapshot.mesh),
+        ..Default::default()
+    };
+    listener::Filter {
+        name: "envoy.filters.network.tcp_proxy".to_owned(),
+        config_type: Some(listener::filter::ConfigType::TypedConfig(any(&proxy))),
+    }
+}
+
+fn chain(
+    made: &Made<'_>,
+    name: String,
+    server_name: Option<String>,
+    encrypted: bool,
+    http: bool,
+    filters: Vec<listener::Filter>,
+) -> listener::FilterChain {
+    let transport = if encrypted { "tls" } else { "raw_buffer" };
+    // Without an inspector nobody says "raw_buffer"; then the chain simply takes everything.
+    let inspected = made.snapshot.mesh.mtls.mode != MtlsMode::Disabled;
+    listener::FilterChain {
+        name,
+        filter_chain_match: inspected.then(|| listener::FilterChainMatch {
+            server_names: server_name.into_iter().collect(),
+            transport_protocol: transport.to_owned(),
+            ..Default::default()
+        }),
+        filters,
+        transport_socket: encrypted.then(|| tls::from_member(made.view.kind, &made.snapshot.trust_domain, http)),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,150 @@
+//! What a proxy is told of: what its service may call, not the whole world.
+//!
+//! Its own namespace's services and external services; services elsewhere whose AccessPolicy lets
+//! this identity in; and whatever a route of those names as a backend.
+
+use std::collections::BTreeSet;
+
+use weft_model::{AccessAction, AccessFrom, AccessPolicy, Body, HttpFilter, Kind, TargetRef};
+
+use super::names;
+use super::view::ProxyView;
+use crate::snapshot::{ServiceId, Snapshot};
+
+/// The services in reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Services that have names here.
+    pub services: BTreeSet<ServiceId>,
+    /// External services that have names here.
+    pub externals: BTreeSet<ServiceId>,
+    /// Backends of routes that have no name here by themselves.
+    pub backends: BTreeSet<ServiceId>,
+    /// External backends of the same sort.
+    pub external_backends: BTreeSet<ServiceId>,
+}
+
+impl Reach {
+    /// What this view reaches.
+    pub fn of(snapshot: &Snapshot, view: &ProxyView) -> Reach {
+        let mut reach = Reach::default();
+        let own = |id: &&ServiceId| id.namespace == view.namespace;
+        reach.services.extend(snapshot.services.keys().filter(own).cloned());
+        for (id, _) in snapshot.of_kind(Kind::ExternalService) {
+            if id.namespace == view.namespace {
+                reach.externals.insert(ServiceId::new(id.namespace.as_str(), id.name.as_str()));
+            }
+        }
+        reach.add_invited(snapshot, view);
+        reach.add_backends(snapshot);
+        reach
+    }
+
+    /// Every member service that needs a cluster.
+    pub fn member_clusters(&self) -> impl Iterator<Item = &ServiceId> {
+        self.services.union(&self.backends)
+    }
+
+    /// Every external service that needs a cluster.
+    pub fn external_clusters(&self) -> impl Iterator<Item = &ServiceId> {
+        self.externals.union(&self.external_backends)
+    }
+
+    fn add_invited(&mut self, snapshot: &Snapshot, view: &ProxyView) {
+        let identity = names::identity(&snapshot.trust_domain, &view.namespace, &view.service);
+        for (id, stamped) in snapshot.of_kind(Kind::AccessPolicy) {
+            let Body::AccessPolicy(policy) = &stamped.object.body else { continue };
+            if id.namespace == view.namespace
+                || policy.action != AccessAction::Allow
+                || !invites(policy, &id.namespace, &identity, &snapshot.trust_domain)
+            {
+                continue;
+            }
+            let there = snapshot.services.keys().filter(|service| service.namespace == id.namespace);
+            self.services.extend(there.filter(|service| targets(&policy.target_refs, service)).cloned());
+        }
+    }
+
+    fn add_backends(&mut self, snapshot: &Snapshot) {
+        let mut named = Vec::new();
+        for (id, stamped) in &snapshot.objects {
+            let (parents, backends) = match &stamped.object.body {
+                Body::HttpRoute(route) => {
+                    let refs = route.rules.iter().flat_map(|rule| {
+                        let mirrors = rule.filters.iter().filter_map(mirror);
+                        rule.backend_refs.iter().map(backend).chain(mirrors)
+                    });
+                    (&route.parent_refs, refs.collect::<Vec<_>>())
+                }
+                Body::GrpcRoute(route) => {
+                    let refs = route.rules.iter().flat_map(|rule| {
+                        let mirrors = rule.filters.iter().filter_map(mirror);
+                        rule.backend_refs.iter().map(backend).chain(mirrors)
+                    });
+                    (&route.parent_refs, refs.collect())
+                }
+                Body::TcpRoute(route) => {
+                    let refs = route.rules.iter().flat_map(|rule| rule.backend_refs.iter().map(backend));
+                    (&route.parent_refs, refs.collect())
+                }
+                _ => continue,
+            };
+            let attached = parents.iter().filter(|parent| parent.is_service()).any(|parent| {
+                let namespace = parent.namespace.as_deref().unwrap_or(&id.namespace);
+                self.services.contains(&ServiceId::new(namespace, parent.name.as_str()))
+            });
+            if attached {
+                named.extend(backends.into_iter().map(|(kind, namespace, name)| {
+                    (kind, ServiceId::new(namespace.unwrap_or(&id.namespace), name))
+                }));
+            }
+        }
+        for (kind, service) in named {
+            if kind == "ExternalService" {
+                let known = snapshot.object(Kind::ExternalService, &service.namespace, &service.name).is_some();
+                if known && !self.externals.contains(&service) {
+                    self.external_backends.insert(service);
+                }
+            } else if snapshot.services.contains_key(&service) && !self.services.contains(&service) {
+                self.backends.insert(service);
+            }
+        }
+    }
+}
+
+type Named<'a> = (&'a str, Option<&'a str>, &'a str);
+
+fn backend(backend: &weft_model::BackendRef) -> Named<'_> {
+    (&backend.kind, backend.namespace.as_deref(), &backend.name)
+}
+
+fn mirror(filter: &HttpFilter) -> Option<Named<'_>> {
+    let backend = &filter.request_mirror.as_ref()?.backend_ref;
+    Some((&backend.kind, backend.namespace.as_deref(), &backend.name))
+}
+
+/// Whether a policy's targets name this service (of the policy's namespace).
+pub fn targets(refs: &[TargetRef], service: &ServiceId) -> bool {
+    refs.is_empty() || refs.iter().any(|target| target.kind == "Service" && target.name == service.name)
+}
+
+fn invites(policy: &AccessPolicy, namespace: &str, identity: &str, trust_domain: &str) -> bool {
+    policy.rules.iter().any(|rule| {
+        rule.from.is_empty() || rule.from.iter().any(|from| names_identity(from, namespace, identity, trust_domain))
+    })
+}
+
+/// Whether a rule's `from` names this identity.
+pub fn names_identity(from: &AccessFrom, namespace: &str, identity: &str, trust_domain: &str) -> bool {
+    let listed = from.identities.iter().any(|wanted| match wanted.strip_suffix('*') {
+        Some(prefix) => identity.starts_with(prefix),
+        None => identity == wanted,
+    });
+    let lives = from.namespaces.iter().any(|ns| identity.starts_with(&format!("spiffe://{trust_domain}/ns/{ns}/")));
+    listed
+        || lives
+        || from.services.iter().any(|text| {
+            let service = ServiceId::parse(text, namespace);
+            identity == names::identity(trust_domain, &service.namespace, &service.name)
+        })
+}

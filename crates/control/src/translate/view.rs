@@ -1,0 +1,63 @@
+//! Who a configuration is made for. Nothing else about a proxy is in scope of `translate`, so two
+//! proxies with equal views get equal resources, and the view is the cache's key.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::snapshot::ServiceId;
+
+/// What the proxy is, and so what it can enforce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProxyKind {
+    /// Ours.
+    Weft,
+    /// A real Envoy.
+    Envoy,
+    /// A gRPC client or server without a proxy.
+    Grpc,
+}
+
+impl ProxyKind {
+    /// From `node.metadata["kind"]`; what says nothing is an Envoy.
+    pub fn parse(text: &str) -> ProxyKind {
+        match text {
+            "weft" => ProxyKind::Weft,
+            "grpc" => ProxyKind::Grpc,
+            _ => ProxyKind::Envoy,
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProxyKind::Weft => "weft",
+            ProxyKind::Envoy => "envoy",
+            ProxyKind::Grpc => "grpc",
+        }
+    }
+}
+
+/// One proxy, as far as its configuration depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProxyView {
+    /// The namespace of its service.
+    pub namespace: String,
+    /// The service that it stands before, whose identity it has.
+    pub service: String,
+    /// Its Workload's name.
+    pub workload: String,
+    /// What it is.
+    pub kind: ProxyKind,
+    /// Where it takes mTLS from other members.
+    pub inbound: SocketAddr,
+    /// Where it takes its own app's traffic.
+    pub outbound: SocketAddr,
+    /// Where its app listens.
+    pub app: IpAddr,
+}
+
+impl ProxyView {
+    /// The service.
+    pub fn id(&self) -> ServiceId {
+        ServiceId::new(self.namespace.as_str(), self.service.as_str())
+    }
+}

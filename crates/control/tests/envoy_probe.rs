@@ -1,0 +1,394 @@
+#![allow(warnings, clippy::all)]
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient;
+use envoy_types::pb::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse};
+use envoy_types::pb::google::protobuf::value::Kind as Word;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::{CertificateDer, ServerName};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use weft_control::{Config, Running};
+use weft_identity::{Bundle, IdentityMatch, JoinToken, PrivateKey, SpiffeId, Svid, TrustDomain};
+use weft_link::{Bin, Buckets, Cell, Down, Hello, JoinRequest, LinkClient, Port, RenewRequest, Up, down};
+use weft_model::Kind;
+use weft_store::Transaction;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn start(state: &Path) -> Running {
+    let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let config = Config {
+        state: state.to_owned(),
+        api: any,
+        xds: any,
+        dns: any,
+        store: None,
+        trust_domain: None,
+        advertise: None,
+    };
+    weft_control::start(config).await.unwrap()
+}
+
+async fn channel(at: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Channel {
+    let connect = tower::service_fn(move |_: http::Uri| {
+        let tls = tokio_rustls::TlsConnector::from(tls.clone());
+        async move {
+            let stream = tokio::net::TcpStream::connect(at).await?;
+            let name = ServerName::try_from("control.mesh.internal").map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(TokioIo::new(tls.connect(name, stream).await?))
+        }
+    });
+    Endpoint::from_static("http://control.mesh.internal").connect_with_connector(connect).await.unwrap()
+}
+
+fn control(bundle: &Bundle) -> IdentityMatch {
+    IdentityMatch::Exact(vec![SpiffeId::control(bundle.trust_domain())])
+}
+
+async fn stranger(running: &Running, bundle: &Bundle) -> LinkClient<Channel> {
+    let tls = weft_identity::tls::client_config_anonymous(bundle, control(bundle), &["h2"]).unwrap();
+    LinkClient::new(channel(running.xds, tls).await)
+}
+
+async fn as_member(running: &Running, svid: &Svid, bundle: &Bundle) -> Channel {
+    let tls = weft_identity::tls::client_config(svid, bundle, control(bundle), &["h2"]).unwrap();
+    channel(running.xds, tls).await
+}
+
+async fn token(running: &Running, service: &str) -> JoinToken {
+    let core = running.core();
+    let ttl = Duration::from_secs(60);
+    core.authority.token(core.store.as_ref(), "default", service, ttl, SystemTime::now()).await.unwrap()
+}
+
+fn request(token: &JoinToken, service: &str, csr_der: Vec<u8>) -> JoinRequest {
+    JoinRequest { token: token.encode(), csr_der, service: service.into(), namespace: "default".into() }
+}
+
+fn csr(key: &PrivateKey, service: &str) -> Vec<u8> {
+    let td = TrustDomain::new("mesh.internal").unwrap();
+    key.csr_der(&SpiffeId::service(&td, "default", service).unwrap()).unwrap()
+}
+
+async fn join(running: &Running, service: &str) -> (Svid, Bundle) {
+    let token = token(running, service).await;
+    let key = PrivateKey::generate().unwrap();
+    let mut link = stranger(running, &token.bundle).await;
+    let answer = link.join(request(&token, service, csr(&key, service))).await.unwrap().into_inner();
+    let chain = answer.chain_der.into_iter().map(CertificateDer::from).collect();
+    let td = TrustDomain::new(&answer.trust_domain).unwrap();
+    (Svid::new(chain, key).unwrap(), Bundle::from_pem(td, &answer.bundle_pem).unwrap())
+}
+
+fn hello(service: &str, workload: &str) -> Hello {
+    Hello {
+        workload_name: workload.into(),
+        namespace: "default".into(),
+        service: service.into(),
+        labels: [("version".to_owned(), "v1".to_owned())].into(),
+        address: "127.0.0.9".into(),
+        inbound_port: 15006,
+        ports: vec![Port { name: "http".into(), port: 8080 }],
+        kind: "weft".into(),
+        version: "0.1.0".into(),
+        locality: None,
+    }
+}
+
+async fn say(channel: Channel, first: Hello) -> Result<(mpsc::Sender<Up>, tonic::Streaming<Down>), Status> {
+    let (ups, stream) = mpsc::channel(16);
+    ups.send(first.into()).await.unwrap();
+    let downs = LinkClient::new(channel).connect(ReceiverStream::new(stream)).await?.into_inner();
+    Ok((ups, downs))
+}
+
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < end, "waited in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn put(running: &Running, kind: Kind, name: &str, spec: serde_json::Value) {
+    let namespace = if kind.info().namespaced { "default" } else { "" };
+    let object = weft_control::seed::object(kind, namespace, name, spec, SystemTime::now());
+    let write = Transaction::put(weft_control::seed::key(kind, namespace, name), object.to_string().into_bytes());
+    running.core().store.commit(write).await.unwrap();
+}
+
+fn node(id: &str, cluster: &str) -> Node {
+    let text = |text: &str| Value { kind: Some(Word::StringValue(text.to_owned())) };
+    let fields = [("kind", text("weft")), ("address", text("127.0.0.9")), ("outbound_address", text("127.0.0.9:15001"))];
+    Node {
+        id: id.into(),
+        cluster: cluster.into(),
+        metadata: Some(Struct { fields: fields.into_iter().map(|(k, v)| (k.to_owned(), v)).collect() }),
+        ..Default::default()
+    }
+}
+
+async fn ask(channel: Channel, node: Node, type_url: &str) -> Result<DiscoveryResponse, Status> {
+    let (requests, stream) = mpsc::channel(4);
+    requests.send(DiscoveryRequest { node: Some(node), type_url: type_url.into(), ..Default::default() }).await.unwrap();
+    let mut client = AggregatedDiscoveryServiceClient::new(channel);
+    let mut answers = client.stream_aggregated_resources(ReceiverStream::new(stream)).await?.into_inner();
+    let answer = tokio::time::timeout(PATIENCE, answers.message()).await.unwrap()?;
+    drop(requests);
+    Ok(answer.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_good_once_and_only_for_its_service() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let token = token(&running, "fe").await;
+    let mut link = stranger(&running, &token.bundle).await;
+    let key = PrivateKey::generate().unwrap();
+
+    let wrong = link.join(request(&token, "be1", csr(&key, "be1"))).await.unwrap_err();
+    assert_eq!(wrong.code(), Code::PermissionDenied, "{wrong}");
+    let other = link.join(request(&token, "fe", csr(&key, "be1"))).await.unwrap_err();
+    assert!(other.message().contains("another identity"), "{other}");
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.subject_alt_names =
+        vec![rcgen::SanType::URI("spiffe://mesh.internal/ns/default/sa/fe".try_into().unwrap())];
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let authority = params.serialize_request(&pair).unwrap().der().to_vec();
+    let refused = link.join(request(&token, "fe", authority)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+
+    link.join(request(&token, "fe", csr(&key, "fe"))).await.unwrap();
+    let replay = link.join(request(&token, "fe", csr(&key, "fe"))).await.unwrap_err();
+    assert!(replay.message().contains("used before"), "{replay}");
+
+    let counters = &running.core().counters;
+    for reason in ["other_service", "other_id", "asks_for_ca", "unknown_or_used_token"] {
+        assert_eq!(counters.get("join_refused", reason), 1, "{reason}: {:?}", counters.all());
+    }
+    assert_eq!(counters.get("joined", "token"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_users_of_one_token_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let token = token(&running, "fe").await;
+    let mut tries = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let mut link = stranger(&running, &token.bundle).await;
+        let key = PrivateKey::generate().unwrap();
+        let request = request(&token, "fe", csr(&key, "fe"));
+        tries.spawn(async move { link.join(request).await.is_ok() });
+    }
+    let won = tries.join_all().await.into_iter().filter(|won| *won).count();
+    assert_eq!(won, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_joins_is_an_endpoint_measures_and_leaves() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    put(&running, Kind::Service, "be4", json!({"selector": {"app": "be4"}, "ports": [{"port": 80, "targetPort": 8080}]})).await;
+    let (svid, bundle) = join(&running, "be4").await;
+    assert_eq!(svid.id().as_str(), "spiffe://mesh.internal/ns/default/sa/be4");
+    let member = as_member(&running, &svid, &bundle).await;
+
+    let key = PrivateKey::generate().unwrap();
+    LinkClient::new(member.clone()).renew(RenewRequest { csr_der: csr(&key, "be4") }).await.unwrap();
+    let stolen = LinkClient::new(member.clone()).renew(RenewRequest { csr_der: csr(&key, "fe") }).await.unwrap_err();
+    assert_eq!(stolen.code(), Code::PermissionDenied);
+
+    let pretended = say(member.clone(), hello("fe", "fe-1")).await.unwrap_err();
+    assert_eq!(pretended.code(), Code::PermissionDenied);
+    let (ups, mut downs) = say(member.clone(), hello("be4", "be4-1")).await.unwrap();
+    let welcome = downs.message().await.unwrap().unwrap().message;
+    assert!(matches!(welcome, Some(down::Message::Welcome(w)) if w.lease_seconds == 15));
+    let core = running.core().clone();
+    until("the endpoint", async || {
+        let now = core.now();
+        now.services.values().find(|s| s.id.name == "be4").filter(|s| s.instances.len() == 1).map(|_| ())
+    })
+    .await;
+
+    let unix = weft_control::clock::unix(SystemTime::now());
+    let cell = Cell {
+        caller: "default/fe".into(),
+        service: "default/be4".into(),
+        code: 500,
+        grpc_status: -1,
+        tls: "mtls".into(),
+        direction: "inbound".into(),
+        requests: 3,
+        errors: 3,
+        durations: vec![Bin { index: 50, count: 3 }],
+        ..Cell::default()
+    };
+    let buckets = Buckets { start_unix: unix - unix % 10, sequence: 1, cells: vec![cell] };
+    ups.send(buckets.clone().into()).await.unwrap();
+    ups.send(buckets.into()).await.unwrap();
+    for _ in 0..2 {
+        let ack = tokio::time::timeout(PATIENCE, downs.message()).await.unwrap().unwrap().unwrap().message;
+        assert!(matches!(ack, Some(down::Message::Ack(ack)) if ack.sequence == 1), "{ack:?}");
+    }
+    assert_eq!(core.history.history().edges(unix - 60, unix + 1).edges[0].counts.requests, 3);
+
+    ups.send(weft_link::Leave {}.into()).await.unwrap();
+    until("the endpoint to go", async || core.now().instances.is_empty().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn xds_is_for_members_and_only_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    put(&running, Kind::Service, "fe", json!({"selector": {"app": "fe"}, "ports": [{"port": 80}]})).await;
+    let core = running.core().clone();
+    until("the service", async || core.now().services.values().any(|s| s.vip.is_some()).then_some(())).await;
+    let (svid, bundle) = join(&running, "fe").await;
+    let member = as_member(&running, &svid, &bundle).await;
+
+    let answer = ask(member.clone(), node("default/fe-1", "fe"), weft_xds::CDS).await.unwrap();
+    assert_eq!(answer.resources.len(), 3, "inbound|80, nowhere, outbound|80|fe.default");
+
+    let of_another = ask(member.clone(), node("default/be4-1", "be4"), weft_xds::CDS).await.unwrap_err();
+    assert_eq!(of_another.code(), Code::PermissionDenied, "{of_another}");
+    let anonymous = weft_identity::tls::client_config_anonymous(&bundle, control(&bundle), &["h2"]).unwrap();
+    let nobody = channel(running.xds, anonymous).await;
+    let refused = ask(nobody, node("default/fe-1", "fe"), weft_xds::CDS).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_the_ca_the_workloads_and_the_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let (svid, bundle) = join(&running, "fe").await;
+    let member = as_member(&running, &svid, &bundle).await;
+    let (_ups, _downs) = say(member, hello("fe", "fe-1")).await.unwrap();
+    running.shutdown();
+    running.stopped().await;
+
+    // The store's and the history's locks go with their last users; a moment for those to end.
+    let running = {
+        let mut tries = 0;
+        loop {
+            let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+            let config = Config {
+                state: dir.path().to_owned(),
+                api: any,
+                xds: any,
+                dns: any,
+                store: None,
+                trust_domain: None,
+                advertise: None,
+            };
+            match weft_control::start(config).await {
+                Ok(running) => break running,
+                Err(error) if tries > 50 => unreachable!("{error:#}"),
+                Err(_) => tries += 1,
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let now = running.core().now();
+    assert!(now.instances.values().any(|instance| instance.name == "fe-1"), "one lease of grace");
+    // The old certificate is still good: the CA is the same.
+    let member = as_member(&running, &svid, &bundle).await;
+    say(member, hello("fe", "fe-1")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probe_real_envoy() {
+    let envoy = std::env::var("WEFT_ENVOY").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let pages = ["figure3.md", "routes.md", "access.md", "bytes.md"];
+    let core = running.core().clone();
+    for page in pages {
+        let text = std::fs::read_to_string(format!("{}/tests/simulation/{page}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        let yaml: Vec<&str> = text.split("```yaml\n").skip(1).map(|r| r.split("```").next().unwrap()).collect();
+        let (docs, _) = weft_model::parse_text(page, &yaml.join("\n---\n"));
+        for d in docs {
+            let o = d.object.unwrap();
+            let ns = if o.meta.namespace.is_empty() { "default" } else { &o.meta.namespace };
+            let key = weft_control::seed::key(o.kind, ns, &o.meta.name);
+            core.store.commit(Transaction::put(key, o.to_value().to_string().into_bytes())).await.unwrap();
+        }
+    }
+    put(&running, Kind::Mesh, "default", json!({"accessLog": {"format": "json", "path": "/dev/null"}})).await;
+    let svc = std::env::var("WEFT_SVC").unwrap_or("be1".into());
+    let (svid, bundle) = join(&running, &svc).await;
+    let member = as_member(&running, &svid, &bundle).await;
+    let mut h = hello(&svc, &format!("{svc}-9"));
+    h.kind = "envoy".into();
+    h.address = "127.0.0.7".into();
+    h.inbound_port = 25006;
+    let (_u, _d) = say(member, h).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let p = dir.path();
+    std::fs::write(p.join("chain.pem"), svid.chain_pem()).unwrap();
+    std::fs::write(p.join("key.pem"), svid.key().to_pem().as_bytes()).unwrap();
+    std::fs::write(p.join("ca.pem"), bundle.to_pem()).unwrap();
+    {
+        use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as t;
+        use envoy_types::pb::envoy::config::core::v3 as c;
+        let inline = |text: String| c::DataSource { specifier: Some(c::data_source::Specifier::InlineString(text)), ..Default::default() };
+        let mut b = weft_xds::Resources::builder();
+        b.message("default", &t::Secret { name: "default".into(), r#type: Some(t::secret::Type::TlsCertificate(t::TlsCertificate { certificate_chain: Some(inline(svid.chain_pem())), private_key: Some(inline(svid.key().to_pem().to_string())), ..Default::default() })) });
+        b.message("ROOTCA", &t::Secret { name: "ROOTCA".into(), r#type: Some(t::secret::Type::ValidationContext(t::CertificateValidationContext { trusted_ca: Some(inline(bundle.to_pem())), ..Default::default() })) });
+        let res = Arc::new(b.build("1"));
+        struct S(tokio::sync::watch::Receiver<Arc<weft_xds::Resources>>);
+        impl weft_xds::server::Source for S { fn subscribe(&self, _: &weft_xds::server::Peer, _: &Node) -> Result<weft_xds::server::Subscription, Status> { Ok(weft_xds::server::Subscription { resources: self.0.clone(), report: Box::new(|_| {}) }) } }
+        let (tx, rx) = tokio::sync::watch::channel(res);
+        let l = tokio::net::UnixListener::bind(p.join("none.sock")).unwrap();
+        tokio::spawn(async move { let _tx = tx; tonic::transport::Server::builder().add_service(weft_xds::server::secret_service(Arc::new(S(rx)))).serve_with_incoming(tokio_stream::wrappers::UnixListenerStream::new(l)).await.unwrap(); });
+    }
+    let boot = format!(r#"
+node: {{id: default/{svc}-9, cluster: {svc}, metadata: {{kind: envoy, address: 127.0.0.7, inbound_port: 25006, outbound_address: "127.0.0.7:25001", app_address: 127.0.0.1}}}}
+admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: 25000}}}}}}
+dynamic_resources:
+  ads_config: {{api_type: GRPC, transport_api_version: V3, grpc_services: [{{envoy_grpc: {{cluster_name: weft_control}}}}]}}
+  cds_config: {{ads: {{}}, resource_api_version: V3}}
+  lds_config: {{ads: {{}}, resource_api_version: V3}}
+static_resources:
+  clusters:
+  - name: sds_agent
+    type: STATIC
+    typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}
+    load_assignment: {{cluster_name: sds_agent, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{pipe: {{path: {p}/none.sock}}}}}}}}]}}]}}
+  - name: weft_control
+    type: STATIC
+    typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {{http2_protocol_options: {{}}}}}}}}
+    load_assignment: {{cluster_name: weft_control, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}]}}]}}
+    transport_socket:
+      name: tls
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+        common_tls_context:
+          tls_params: {{tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}}
+          alpn_protocols: [h2]
+          tls_certificates: [{{certificate_chain: {{filename: {p}/chain.pem}}, private_key: {{filename: {p}/key.pem}}}}]
+          validation_context: {{trusted_ca: {{filename: {p}/ca.pem}}, match_typed_subject_alt_names: [{{san_type: URI, matcher: {{exact: spiffe://mesh.internal/weft/control}}}}]}}
+"#, p = p.display(), port = running.xds.port());
+    std::fs::write(p.join("boot.yaml"), &boot).unwrap();
+    let out = tokio::time::timeout(Duration::from_secs(20), tokio::process::Command::new("timeout").args(["8", &envoy, "-c", p.join("boot.yaml").to_str().unwrap(), "-l", "info", "--base-id", "77", "--concurrency", "1"]).output()).await.unwrap().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    for l in err.lines().filter(|l| l.contains("warn") || l.contains("error") || l.contains("critical") || l.contains("rejected") || l.contains("added/updated") || l.contains("all ")) {
+        println!("{}", &l[..l.len().min(600)]);
+    }
+    println!("{:#?}", core.proxies.rows(SystemTime::now()));
+}

@@ -1,0 +1,333 @@
+//! What objects mean, without a socket: objects as users write them, translated for a proxy, read by
+//! the data plane's own reader, and asked.
+//!
+//! Each page in `simulation/` holds `yaml` blocks (objects; all blocks of a page together) and
+//! `calls` blocks, a line a fact:
+//! - `fe: GET http://be1/x [name=value …] => ANSWER`: what fe's proxy does with its app's request;
+//! - `fe: tls HOST => CLUSTER`, `fe: tcp ADDRESS => CLUSTER`: captured bytes;
+//! - `at be1 8080: GET /x by fe => ANSWER`: what be1's proxy does with a member's request. The caller
+//!   is `NAME`, `NS/NAME`, or `nobody`; `TCP` as the method is a connection.
+//! - `findings => CODE …`: what translation noted, over all proxies of the page.
+//!
+//! For every page all resources of every proxy must be understood without a problem or a warning,
+//! be consistent, and come out the same twice.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use weft_control::snapshot::{ServiceId, Snapshot};
+use weft_control::translate::view::{ProxyKind, ProxyView};
+use weft_control::translate::{self, Translation};
+use weft_control::world::World;
+use weft_control::{seed, vip};
+use weft_routing::authorize::{self, PolicyInput};
+use weft_routing::table::{RoutingTable, Staged};
+use weft_routing::{
+    ClusterChoice, ConnectionView, Forward, HeadView, HttpConfig, HttpFilter, NetworkFilter, RouteAction, Strictness,
+    TransportProtocol,
+};
+use weft_store::{Batch, Stored};
+
+const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 40000);
+
+fn snapshot(text: &str, page: &str) -> Snapshot {
+    let (documents, problems) = weft_model::parse_text(page, text);
+    assert!(problems.iter().all(|problem| !problem.is_error()), "{page}: {problems:?}");
+    let mut world = World::new("mesh.internal", "mesh.internal");
+    let objects = documents.iter().zip(1..).map(|(document, revision)| {
+        let object = document.object.as_ref().expect("an object");
+        let namespace = if object.kind.info().namespaced && object.meta.namespace.is_empty() {
+            "default"
+        } else {
+            &object.meta.namespace
+        };
+        let key = seed::key(object.kind, namespace, &object.meta.name);
+        let value = object.to_value().to_string().into_bytes().into();
+        Stored { key, created: revision, modified: revision, value }
+    });
+    let objects: Vec<Stored> = objects.collect();
+    world.apply(Batch::Reset { revision: objects.len() as u64, objects });
+    vip::allocate(&mut world);
+    world.snapshot()
+}
+
+fn view(snapshot: &Snapshot, who: &str, kind: ProxyKind) -> ProxyView {
+    let id = ServiceId::parse(who, "default");
+    let own = snapshot.instances.values().find(|i| i.namespace == id.namespace && i.service == id.name);
+    ProxyView {
+        workload: own.map_or_else(|| format!("{}-none", id.name), |own| own.name.clone()),
+        namespace: id.namespace,
+        service: id.name,
+        kind,
+        inbound: "127.0.0.2:15006".parse().unwrap(),
+        outbound: "127.0.0.2:15001".parse().unwrap(),
+        app: "127.0.0.1".parse().unwrap(),
+    }
+}
+
+/// Reads everything as our proxy does, and insists on what must always hold.
+fn read(snapshot: &Snapshot, view: &ProxyView) -> (RoutingTable, Translation) {
+    let made = translate::for_view(snapshot, view);
+    let again = translate::for_view(snapshot, view);
+    assert_eq!(made.resources.version, again.resources.version, "the same twice");
+    let mut staged = Staged::default();
+    let who = format!("{}/{}", view.namespace, view.service);
+    macro_rules! decoded {
+        ($resource:expr, $read:path, $into:ident) => {{
+            let decoded = $read(&$resource.body, Strictness::Own)
+                .unwrap_or_else(|problems| panic!("{who} {}: {problems:#?}", $resource.name));
+            assert!(decoded.warnings.is_empty(), "{who} {}: {:?}", $resource.name, decoded.warnings);
+            staged.$into.insert($resource.name.as_str().into(), std::sync::Arc::new(decoded.value));
+        }};
+    }
+    for resource in made.resources.iter() {
+        match weft_xds::types::short(resource.type_url()) {
+            "clusters" => decoded!(resource, weft_routing::cluster, clusters),
+            "endpoints" => decoded!(resource, weft_routing::load_assignment, endpoints),
+            "listeners" => decoded!(resource, weft_routing::listener, listeners),
+            "routes" => decoded!(resource, weft_routing::route_config, routes),
+            other => panic!("{who}: a resource of type {other}"),
+        }
+    }
+    staged.consistent().unwrap_or_else(|found| panic!("{who}: {found:?}"));
+    (staged.build(None), made)
+}
+
+struct Call<'a> {
+    method: Method,
+    authority: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    headers: HeaderMap,
+}
+
+impl<'a> Call<'a> {
+    fn parse(text: &'a str) -> Call<'a> {
+        let mut words = text.split_whitespace();
+        let method: Method = words.next().unwrap().parse().unwrap();
+        let target = words.next().unwrap();
+        let (authority, rest) = match target.strip_prefix("http://") {
+            Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+            None if target.starts_with('/') => ("app", target),
+            None => (target, ""),
+        };
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        let mut headers = HeaderMap::new();
+        for word in words {
+            let (name, value) = word.split_once('=').expect("a header as name=value");
+            headers.append(name.parse::<HeaderName>().unwrap(), value.parse::<HeaderValue>().unwrap());
+        }
+        Call { method, authority, path: if path.is_empty() { "/" } else { path }, query, headers }
+    }
+
+    fn head(&self) -> HeadView<'_> {
+        HeadView {
+            method: &self.method,
+            scheme: "http",
+            authority: self.authority,
+            path: self.path,
+            query: self.query,
+            headers: &self.headers,
+            protocol: None,
+            tls_presented: true,
+            tls_validated: true,
+        }
+    }
+}
+
+fn chain(table: &RoutingTable, listener: &str, tls: bool, sni: Option<&str>) -> Option<NetworkChain> {
+    let connection = ConnectionView {
+        destination: LOCAL,
+        source: LOCAL,
+        transport: if tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer },
+        server_name: sni,
+        application_protocols: &[],
+    };
+    Some(table.listener(listener)?.find_chain(&connection)?.clone())
+}
+type NetworkChain = std::sync::Arc<weft_routing::FilterChain>;
+
+fn outbound(table: &RoutingTable, text: &str) -> String {
+    if let Some(host) = text.strip_prefix("tls ") {
+        let Some(chain) = chain(table, "outbound", true, Some(host)) else { return "closed".to_owned() };
+        return tcp(&chain.filter);
+    }
+    if let Some(address) = text.strip_prefix("tcp ") {
+        let Some(listener) = table.listener_for(address.parse().unwrap()) else { return "http".to_owned() };
+        assert!(!listener.bind_to_port);
+        return tcp(&listener.chains[0].filter);
+    }
+    let call = Call::parse(text);
+    let chain = chain(table, "outbound", false, None).expect("outbound takes plain HTTP");
+    let NetworkFilter::Http(http) = &chain.filter else { panic!("outbound is no HTTP") };
+    route(table, http, &call)
+}
+
+fn tcp(filter: &NetworkFilter) -> String {
+    match filter {
+        NetworkFilter::Tcp(tcp) => choice(&tcp.clusters),
+        NetworkFilter::Http(_) => "http".to_owned(),
+    }
+}
+
+fn choice(clusters: &ClusterChoice) -> String {
+    match clusters {
+        ClusterChoice::One { name, .. } => name.to_string(),
+        ClusterChoice::Weighted { clusters, .. } => {
+            let parts: Vec<String> = clusters.iter().map(|c| format!("{}={}", c.name, c.weight)).collect();
+            parts.join("+")
+        }
+        ClusterChoice::Header(name) => format!("by {name}"),
+    }
+}
+
+fn route(table: &RoutingTable, http: &HttpConfig, call: &Call<'_>) -> String {
+    let bound = table.routes(http.routes.key()).expect("the routes are bound");
+    let head = call.head();
+    let Some(found) = bound.config.find(&head, 0) else { return "404".to_owned() };
+    match &found.route.action {
+        RouteAction::Forward(forward) => format!("{} route {}{}", choice(&forward.clusters), found.route.name, extras(found.route, forward)),
+        RouteAction::Redirect(redirect) => format!(
+            "redirect {} {} {:?}",
+            redirect.status.as_u16(),
+            redirect.host.as_deref().unwrap_or("-"),
+            redirect.path
+        ),
+        RouteAction::Respond(response) => format!("respond {} route {}", response.status.as_u16(), found.route.name),
+        RouteAction::NonForwarding => "none".to_owned(),
+    }
+}
+
+/// What a forward says beyond its cluster, in a fixed order.
+fn extras(route: &weft_routing::Route, forward: &Forward) -> String {
+    let mut extras = String::new();
+    if let Some(timeout) = forward.timeout {
+        extras += &format!(" timeout {timeout:?}");
+    }
+    if let Some(retry) = forward.retry.as_ref().filter(|retry| retry.retries_max != 2) {
+        extras += &format!(" retries {}", retry.retries_max);
+    }
+    if let weft_routing::HostRewrite::Literal(host) = &forward.host {
+        extras += &format!(" host {}", host.to_str().unwrap());
+    }
+    for mirror in &forward.mirrors {
+        extras += &format!(" mirror {}@{}", mirror.name, mirror.fraction_millionths);
+    }
+    let edits = route.edits.request.len() + route.edits.response.len();
+    if edits > 0 {
+        extras += &format!(" edits {edits}");
+    }
+    if forward.upgrades.connect.is_some() {
+        extras += " tunnel";
+    }
+    extras
+}
+
+fn inbound(table: &RoutingTable, port: u16, text: &str) -> String {
+    let (text, by) = text.split_once(" by ").expect("by whom");
+    let id = match by.trim() {
+        "nobody" => None,
+        by => {
+            let id = ServiceId::parse(by, "default");
+            Some(format!("spiffe://mesh.internal/ns/{}/sa/{}", id.namespace, id.name))
+        }
+    };
+    let sni = format!("p{port}.mesh.internal");
+    let Some(chain) = chain(table, "inbound", id.is_some(), id.as_ref().map(|_| sni.as_str())) else {
+        return "closed".to_owned();
+    };
+    let connection = text.trim() == "TCP";
+    let call = (!connection).then(|| Call::parse(text));
+    let head = call.as_ref().map(Call::head);
+    let input = PolicyInput {
+        head: head.as_ref(),
+        principal: id.as_deref(),
+        authenticated: id.is_some(),
+        source_ip: LOCAL.ip(),
+        remote_ip: LOCAL.ip(),
+        destination_ip: LOCAL.ip(),
+        destination_port: port,
+        server_name: Some(&sni),
+    };
+    let (rules, end) = match &chain.filter {
+        NetworkFilter::Http(http) => {
+            let rules: Vec<_> = http.filters.iter().map(|HttpFilter::Rbac(rbac)| rbac.rules.clone()).collect();
+            (rules, http.clone())
+        }
+        NetworkFilter::Tcp(tcp) => {
+            for filter in &chain.network_rbac {
+                let Some(rules) = &filter.rules else { continue };
+                let verdict = authorize::decide(rules, &input);
+                if !verdict.allow {
+                    return format!("deny {}", verdict.policy_name().unwrap_or("-"));
+                }
+            }
+            return choice(&tcp.clusters);
+        }
+    };
+    for rules in rules.into_iter().flatten() {
+        let verdict = authorize::decide(&rules, &input);
+        if !verdict.allow {
+            return format!("deny {}", verdict.policy_name().unwrap_or("-"));
+        }
+    }
+    route(table, &end, call.as_ref().expect("HTTP has a head")).split(" route ").next().unwrap().to_owned()
+}
+
+fn blocks<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
+    let open = format!("```{kind}\n");
+    page.split(open.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+fn check(name: &str, page: &str) -> Vec<String> {
+    let snapshot = snapshot(&blocks(page, "yaml").join("\n---\n"), name);
+    let mut tables: BTreeMap<String, RoutingTable> = BTreeMap::new();
+    let mut codes = BTreeSet::new();
+    for service in snapshot.services.keys() {
+        let (table, made) = read(&snapshot, &view(&snapshot, &service.to_string(), ProxyKind::Weft));
+        codes.extend(made.findings.iter().map(|finding| finding.code));
+        // A real Envoy is sent nothing that we would not understand ourselves.
+        read(&snapshot, &view(&snapshot, &service.to_string(), ProxyKind::Envoy));
+        let grpc = translate::for_view(&snapshot, &view(&snapshot, &service.to_string(), ProxyKind::Grpc));
+        codes.extend(grpc.findings.iter().map(|finding| finding.code));
+        tables.insert(service.to_string(), table);
+    }
+    let mut wrong = Vec::new();
+    for line in blocks(page, "calls").join("\n").lines().filter(|line| !line.trim().is_empty()) {
+        let (question, expected) = line.split_once(" => ").unwrap_or_else(|| panic!("{name}: {line}"));
+        let table = |who: &str| &tables[&ServiceId::parse(who.trim(), "default").to_string()];
+        let found = if question.trim() == "findings" {
+            codes.iter().copied().collect::<Vec<_>>().join(" ")
+        } else if let Some(rest) = question.strip_prefix("at ") {
+            let (whom, call) = rest.split_once(": ").unwrap();
+            let (who, port) = whom.split_once(' ').unwrap();
+            inbound(table(who), port.parse().unwrap(), call)
+        } else {
+            let (who, call) = question.split_once(": ").unwrap();
+            outbound(table(who), call)
+        };
+        if found != expected.trim() {
+            wrong.push(format!("{name}: {}\n  expected {}\n  found    {found}", question.trim(), expected.trim()));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn pages() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/simulation");
+    let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    assert!(!names.is_empty());
+    let mut wrong = Vec::new();
+    for path in names {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        wrong.extend(check(&name, &std::fs::read_to_string(&path).unwrap()));
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}

@@ -1,0 +1,68 @@
+//! Leaving without losing anything: one switch a worker, seen by each of its connections, and a count of them.
+
+use std::{cell::Cell, rc::Rc};
+
+use tokio::sync::watch;
+
+/// Whether this worker drains, and how many connections it still serves.
+pub struct Drain {
+    started: watch::Sender<bool>,
+    connections: Rc<Cell<usize>>,
+}
+
+/// Counts one connection until it is dropped.
+pub struct Connection(Rc<Cell<usize>>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain { started: watch::Sender::new(false), connections: Rc::default() }
+    }
+}
+
+impl Drain {
+    /// Tells every connection, also those to come, to finish what it carries and close.
+    pub fn start(&self) {
+        self.started.send_replace(true);
+    }
+
+    pub fn is_started(&self) -> bool {
+        *self.started.borrow()
+    }
+
+    /// Waits until the drain starts.
+    pub async fn started(&self) {
+        // The sender lives as long as `self`, so waiting cannot fail.
+        let _ = self.started.subscribe().wait_for(|started| *started).await;
+    }
+
+    pub fn connection(&self) -> Connection {
+        self.connections.set(self.connections.get() + 1);
+        Connection(Rc::clone(&self.connections))
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn late_comers_see_the_drain_too() {
+        let drain = Drain::default();
+        let connection = drain.connection();
+        assert_eq!((drain.connections(), drain.is_started()), (1, false));
+        drain.start();
+        drain.started().await;
+        drop(connection);
+        assert_eq!((drain.connections(), drain.is_started()), (0, true));
+    }
+}

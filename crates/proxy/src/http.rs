@@ -1,0 +1,12 @@
+//! HTTP: the codecs behind `h1` and `h2`, and `request`, the story of one request.
+
+pub mod attempt;
+pub mod body;
+pub mod h1;
+pub mod h2;
+pub mod headers;
+pub mod forward;
+pub mod reply;
+pub mod request;
+pub mod target;
+pub mod tunnel;

@@ -1,0 +1,183 @@
+//! One try: a connection, the head and body on it, and the head of the answer, or what broke.
+
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use weft_routing::retry::Failure;
+
+use super::{body::RequestBody, forward::Outgoing, reply::Reason, target::Target};
+use crate::{
+    connection::Peer,
+    record::flags,
+    upstream::{
+        cluster::{ClusterState, EndpointState},
+        connect::ConnectError,
+        pool::{Lease, Opening, Version as PoolVersion},
+        tls::Alpn,
+    },
+};
+
+/// One try: a connection, a request, an answer's head.
+pub async fn attempt(
+    outgoing: Outgoing<'_>,
+    endpoint: &EndpointState,
+    target: Target,
+    body: &RequestBody,
+) -> Result<Answered, Broken> {
+    let Outgoing { cluster, peer, .. } = outgoing;
+    let version = cluster.version(outgoing.downstream);
+    let lease = match lease(cluster, endpoint, version, peer).await {
+        Ok(lease) => lease,
+        Err(error) => return Err(Broken::connect(&error, Some(target))),
+    };
+    match lease {
+        Lease::H1 { mut sender, generation, reused } => {
+            let request = target.into_h1(body.next_try());
+            match sender.try_send_request(request).await {
+                Ok(response) => Ok(Answered { response, lease: Lease::H1 { sender, generation, reused } }),
+                Err(mut failed) => {
+                    let unsent = failed.take_message().map(Target::from_unsent);
+                    Err(Broken::reset(failed.error(), unsent))
+                }
+            }
+        }
+        Lease::H2 { mut sender, stream, reused } => {
+            let Some(absolute) = target.absolute(cluster.cluster.tls.is_some()) else {
+                let reason = "the authority cannot be sent over HTTP/2".to_owned();
+                return Err(Broken::connect(&ConnectError::Settings { reason }, Some(target)));
+            };
+            let request = target.into_h2(absolute, body.next_try());
+            match sender.try_send_request(request).await {
+                Ok(response) => Ok(Answered { response, lease: Lease::H2 { sender, stream, reused } }),
+                Err(mut failed) => {
+                    let unsent = failed.take_message().map(Target::from_unsent);
+                    Err(Broken::reset(failed.error(), unsent))
+                }
+            }
+        }
+    }
+}
+
+/// A warm connection, or a new one.
+pub async fn lease(
+    cluster: &ClusterState,
+    endpoint: &EndpointState,
+    version: PoolVersion,
+    peer: &Peer,
+) -> Result<Lease, ConnectError> {
+    let credentials = peer.worker.credentials();
+    // Clusters without TLS know no identity: their connections outlive a rotation.
+    let generation = match &cluster.cluster.tls {
+        Some(_) => credentials.as_ref().map_or(0, |credentials| credentials.generation),
+        None => 0,
+    };
+    if let Some(lease) = endpoint.pool.take(version, generation) {
+        return Ok(lease);
+    }
+    let alpn = match version {
+        PoolVersion::Http1 => Alpn::Http1,
+        PoolVersion::Http2 => Alpn::Http2,
+    };
+    let tls = cluster.tls_settings(alpn, credentials.as_ref())?;
+    peer.worker.shard.borrow_mut().add(cluster.meters.connections, 1);
+    let opening = Opening { version, tls, timeout: cluster.cluster.connect_timeout, generation };
+    endpoint.pool.open(&opening).await
+}
+
+/// The answer's head, and the connection that its body comes on.
+pub struct Answered {
+    pub response: Response<Incoming>,
+    pub lease: Lease,
+}
+
+/// A try without an answer.
+pub struct Broken {
+    pub failure: Failure,
+    status: StatusCode,
+    flags: &'static str,
+    details: &'static str,
+    /// For the log only: it names addresses.
+    pub text: String,
+    /// The head, where it was not sent.
+    pub unsent: Option<Target>,
+    pub whole_timeout: bool,
+}
+
+impl Broken {
+    pub fn connect(error: &ConnectError, unsent: Option<Target>) -> Broken {
+        Broken {
+            failure: Failure::Connect,
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            flags: flags::CONNECT_FAILURE,
+            details: "upstream_connection_failure",
+            text: explain(error),
+            unsent,
+            whole_timeout: false,
+        }
+    }
+
+    pub fn reset(error: &hyper::Error, unsent: Option<Target>) -> Broken {
+        let failure = match (&unsent, refused(error)) {
+            (Some(_), _) => Failure::ResetBeforeSent,
+            (None, true) => Failure::RefusedStream,
+            (None, false) => Failure::Reset,
+        };
+        Broken {
+            failure,
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            flags: flags::CONNECTION_TERMINATION,
+            details: "upstream_reset_before_response_started{connection_termination}",
+            text: explain(error),
+            unsent,
+            whole_timeout: false,
+        }
+    }
+
+    pub fn timeout(whole: bool) -> Broken {
+        Broken {
+            failure: Failure::PerTryTimeout,
+            status: StatusCode::GATEWAY_TIMEOUT,
+            flags: flags::TIMEOUT,
+            details: if whole { "upstream_response_timeout" } else { "upstream_per_try_timeout" },
+            text: String::new(),
+            unsent: None,
+            whole_timeout: whole,
+        }
+    }
+
+    pub fn reason(&self) -> Reason {
+        let text = match self.failure {
+            Failure::Connect => "no connection to the upstream\n",
+            Failure::PerTryTimeout => "the upstream did not answer in time\n",
+            _ => "the upstream broke the connection\n",
+        };
+        Reason::new(self.status, self.flags, self.details, text)
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Whether HTTP/2 says that nobody looked at the stream.
+fn refused(error: &hyper::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.reason() == Some(h2::Reason::REFUSED_STREAM)
+                || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR));
+        }
+        cause = error.source();
+    }
+    false
+}

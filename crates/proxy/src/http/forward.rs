@@ -1,0 +1,249 @@
+//! Sends a request to an endpoint, and again to another when that is safe and allowed.
+//!
+//! Bodies are never stored: a try that took something of the body cannot be repeated, one that did not hands it on.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use http::{Response, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio::time::{Instant, timeout_at};
+use weft_routing::{
+    Forward, RetryOn, RetryPolicy, Route, VirtualHost,
+    matcher::Picked,
+    retry::{self, Decision, Failure, Tried, Why},
+};
+
+use super::{
+    attempt::{Answered, Broken, attempt},
+    body::{RequestBody, ResponseBody},
+    reply::Reason,
+    target::Target,
+};
+use crate::{
+    connection::{ChainView, Peer},
+    record::{RequestRecord, UsedLease, flags},
+    upstream::{
+        cluster::{ClusterState, EndpointState, Raised},
+        pool::Version as PoolVersion,
+    },
+};
+
+/// To the response's head, unless the route says otherwise.
+const TIMEOUT: Duration = Duration::from_secs(15);
+/// Tries remembered so as not to meet the same endpoint again.
+const TRIED_MAX: usize = 8;
+
+/// Everything that was decided about a request before its first try.
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    pub peer: &'a Rc<Peer>,
+    pub view: &'a Rc<ChainView>,
+    pub route: &'a Route,
+    pub vhost: &'a VirtualHost,
+    pub forwarding: &'a Forward,
+    pub picked: Option<&'a Picked<'a>>,
+    pub cluster: &'a Rc<ClusterState>,
+    pub downstream: Version,
+}
+
+/// What kind of request is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hop {
+    Plain,
+    /// Keeps its `Connection: upgrade`.
+    Upgrade,
+    /// Ends here; only bytes go on.
+    Connect,
+}
+
+type Refusal = (Box<RequestRecord>, Reason);
+
+/// Tries until there is an answer, or no reason to try on.
+pub async fn forward(
+    outgoing: Outgoing<'_>,
+    target: Target,
+    body: RequestBody,
+    mut record: Box<RequestRecord>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let Outgoing { cluster, peer, forwarding, .. } = outgoing;
+    let limits = cluster.cluster.limits.default;
+    if cluster.active.get() >= limits.requests_max {
+        peer.worker.shard.borrow_mut().add(cluster.meters.overflows, 1);
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return Err((record, Reason::new(status, flags::OVERFLOW, "upstream_overflow", "too many requests\n")));
+    }
+    record.raised[1] = Some(Raised::new(&cluster.active));
+    cluster.budget.borrow_mut().deposit();
+    let deadline = deadline(forwarding);
+    let safe;
+    let policy = match &forwarding.retry {
+        Some(policy) => &**policy,
+        None => {
+            safe = RetryPolicy::safe();
+            &safe
+        }
+    };
+    let mut tried: smallvec::SmallVec<[SocketAddr; TRIED_MAX]> = smallvec::SmallVec::new();
+    let mut target = target;
+    let mut retrying: Option<Raised> = None;
+    loop {
+        record.tries += 1;
+        let Some(endpoint) = cluster.pick(&tried, peer.worker.random()) else {
+            return Err((record, no_endpoint()));
+        };
+        record.upstream_host = Some(endpoint.address);
+        record.raised[2] = Some(Raised::new(&endpoint.active));
+        let method = target.method.clone();
+        let last_try = record.tries > policy.retries_max || cluster.retries.get() >= limits.retries_max;
+        let spare = (!last_try && keeps_head(policy, cluster)).then(|| target.clone());
+        let end = match policy.per_try_timeout.filter(|limit| !limit.is_zero()) {
+            Some(limit) => Some(deadline.map_or(Instant::now() + limit, |end| end.min(Instant::now() + limit))),
+            None => deadline,
+        };
+        let trying = attempt(outgoing, &endpoint, target, &body);
+        let ended = match end {
+            Some(end) => timeout_at(end, trying).await,
+            None => Ok(trying.await),
+        };
+        let (failure, ended) = match ended {
+            Ok(Ok(answered)) => match failure_status(&answered.response) {
+                Some(failure) => (failure, Ended::Answered(answered)),
+                None => return Ok(finish(outgoing, answered, &endpoint, record)),
+            },
+            Ok(Err(broken)) => (broken.failure, Ended::Broken(broken)),
+            Err(_) => {
+                let broken = Broken::timeout(deadline.is_some_and(|whole| whole <= Instant::now()));
+                (broken.failure, Ended::Broken(broken))
+            }
+        };
+        count_failure(outgoing, &ended);
+        let state = Tried {
+            method: &method,
+            tries: record.tries,
+            body_replayable: body.can_repeat(),
+            response_started: false,
+        };
+        let worker = &peer.worker;
+        let decision = {
+            let mut budget = cluster.budget.borrow_mut();
+            retry::decide(policy, failure, &state, &mut budget, worker.clock(), worker.random())
+        };
+        let (spare, ended) = ended.spare(spare);
+        match (decision, spare) {
+            (Decision::Retry { after }, Some(again)) if !ended.is_whole_timeout() => {
+                if tried.len() < TRIED_MAX {
+                    tried.push(endpoint.address);
+                }
+                worker.shard.borrow_mut().add(cluster.meters.retries, 1);
+                retrying.get_or_insert_with(|| Raised::new(&cluster.retries));
+                drop(ended);
+                if !after.is_zero() {
+                    tokio::time::sleep(after).await;
+                }
+                target = again;
+            }
+            (decision, _) => {
+                let exhausted = decision == Decision::GiveUp(Why::Exhausted) && record.tries > 1;
+                return match ended {
+                    Ended::Answered(answered) => {
+                        if exhausted {
+                            record.flags = flags::RETRIES_EXHAUSTED;
+                        }
+                        Ok(finish(outgoing, answered, &endpoint, record))
+                    }
+                    Ended::Broken(broken) => {
+                        if let Some(log) = &mut record.log {
+                            log.transport_failure = broken.text.clone().into();
+                        }
+                        let mut reason = broken.reason();
+                        if exhausted {
+                            reason.flags = flags::RETRIES_EXHAUSTED;
+                        }
+                        Err((record, reason))
+                    }
+                };
+            }
+        }
+    }
+}
+
+/// How a try ended.
+enum Ended {
+    Answered(Answered),
+    Broken(Broken),
+}
+
+impl Ended {
+    /// The head to send again: the one given back, else the copy.
+    fn spare(mut self, copy: Option<Target>) -> (Option<Target>, Ended) {
+        let unsent = match &mut self {
+            Ended::Broken(broken) => broken.unsent.take(),
+            Ended::Answered(_) => None,
+        };
+        (unsent.or(copy), self)
+    }
+
+    fn is_whole_timeout(&self) -> bool {
+        matches!(self, Ended::Broken(broken) if broken.whole_timeout)
+    }
+}
+
+pub fn no_endpoint() -> Reason {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Reason::new(status, flags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream", "no healthy upstream\n")
+}
+
+fn deadline(forwarding: &Forward) -> Option<Instant> {
+    let limit = forwarding.timeout.unwrap_or(TIMEOUT);
+    (!limit.is_zero()).then(|| Instant::now() + limit)
+}
+
+/// A copy of the head costs about as much as reading it did, so it is made only where a try may end with the head gone:
+/// when answers and resets are retried, and on HTTP/2, where a stream can be refused after its head was sent.
+fn keeps_head(policy: &RetryPolicy, cluster: &ClusterState) -> bool {
+    policy.on.0 & !RetryOn::SAFE.0 != 0 || cluster.version(Version::HTTP_2) == PoolVersion::Http2
+}
+
+fn failure_status(response: &Response<Incoming>) -> Option<Failure> {
+    let status = response.status();
+    let grpc_status = response
+        .headers()
+        .get("grpc-status")
+        .and_then(|value| value.to_str().ok()?.parse::<i32>().ok())
+        .filter(|code| *code != 0);
+    let suspicious = grpc_status.is_some() || status.is_server_error() || status.is_client_error();
+    suspicious.then_some(Failure::Status { status, grpc_status })
+}
+
+fn count_failure(outgoing: Outgoing<'_>, ended: &Ended) {
+    let meters = &outgoing.cluster.meters;
+    if let Ended::Broken(broken) = ended {
+        let mut shard = outgoing.peer.worker.shard.borrow_mut();
+        match broken.failure {
+            Failure::Connect => shard.add(meters.connect_failures, 1),
+            _ => shard.add(meters.requests(0), 1),
+        }
+        if !broken.text.is_empty() {
+            tracing::info!(cluster = %outgoing.cluster.cluster.name, error = broken.text, "a try failed");
+        }
+    }
+}
+
+/// Turns the upstream's head into ours.
+fn finish(
+    outgoing: Outgoing<'_>,
+    answered: Answered,
+    endpoint: &Rc<EndpointState>,
+    mut record: Box<RequestRecord>,
+) -> Response<ResponseBody> {
+    let Outgoing { peer, cluster, .. } = outgoing;
+    let (mut parts, body) = answered.response.into_parts();
+    peer.worker.shard.borrow_mut().add(cluster.meters.requests(parts.status.as_u16()), 1);
+    outgoing.edit_response(&mut parts.headers, endpoint.address);
+    parts.version = Version::HTTP_11; // hyper writes what its connection speaks
+    parts.extensions = http::Extensions::new();
+    record.on_response(parts.status, &parts.headers);
+    record.lease = Some(UsedLease { lease: answered.lease, endpoint: Rc::clone(endpoint) });
+    Response::from_parts(parts, ResponseBody::upstream(body, record))
+}
+

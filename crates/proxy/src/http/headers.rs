@@ -1,0 +1,178 @@
+//! Header fields that a proxy must change: those of one hop, those that say who called, and the request's id.
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method,
+    header::{self, CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+};
+
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// How many names one `Connection` field may list; more is an attack on us or on whoever reads the rest.
+const CONNECTION_NAMES_MAX: usize = 16;
+
+/// Removes what belongs to one connection only (RFC 9110 section 7.6.1). `te: trailers` stays: gRPC needs it.
+pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        remove_listed(headers);
+        headers.remove(CONNECTION);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+    if let Some(te) = headers.get(TE) {
+        let trailers = te.as_bytes().split(|byte| *byte == b',').any(|word| {
+            let word = word.trim_ascii();
+            word.len() >= 8 && word[..8].eq_ignore_ascii_case(b"trailers")
+        });
+        if trailers {
+            headers.insert(TE, TRAILERS);
+        } else {
+            headers.remove(TE);
+        }
+    }
+}
+
+/// `Connection: x, y` names fields of this hop. Rare, hence cold.
+#[cold]
+fn remove_listed(headers: &mut HeaderMap) {
+    let listed: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .take(CONNECTION_NAMES_MAX)
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // Those carry the message itself; a client must not be able to take them away from the next reader.
+        .filter(|name| {
+            ![HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, COOKIE, TE, UPGRADE].contains(name)
+        })
+        .collect();
+    for name in listed {
+        headers.remove(name);
+    }
+}
+
+/// The protocol that a request wants to change to, if it does so properly: `Connection: upgrade` and `Upgrade: x`.
+pub fn wanted_upgrade<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
+    let upgrade = headers.get(UPGRADE)?;
+    let asked = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"upgrade"));
+    (asked && method == Method::GET).then_some(upgrade)
+}
+
+/// HTTP/2 may send cookies in several fields; HTTP/1 must not (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let mut joined = Vec::new();
+    for value in headers.get_all(COOKIE) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(value.as_bytes());
+    }
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, value);
+    }
+}
+
+/// Gives a request an id unless it has one.
+pub fn ensure_request_id(headers: &mut HeaderMap, random: impl FnOnce() -> u128) {
+    if !headers.contains_key(X_REQUEST_ID) {
+        headers.insert(X_REQUEST_ID, uuid4(random()));
+    }
+}
+
+/// A random UUID, version 4, as text.
+fn uuid4(random: u128) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let mut text = [b'-'; 36];
+    let mut shift = 128;
+    for (place, byte) in text.iter_mut().enumerate() {
+        if !matches!(place, 8 | 13 | 18 | 23) {
+            shift -= 4;
+            *byte = DIGITS[(bits >> shift) as usize & 0xf];
+        }
+    }
+    // Hex digits and dashes are always a valid value; the fallback is unreachable and harmless.
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn fields_of_one_hop_go_and_others_stay() {
+        let mut headers = map(&[
+            ("connection", "close, x-mine, Host"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("te", "gzip, trailers"),
+            ("host", "be1"),
+            ("accept", "*/*"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["accept", "host", "te"]);
+        assert_eq!(headers[TE], "trailers");
+    }
+
+    #[test]
+    fn te_without_trailers_goes() {
+        let mut headers = map(&[("te", "gzip")]);
+        remove_hop_by_hop(&mut headers);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn upgrade_needs_both_fields() {
+        let websocket = map(&[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert!(wanted_upgrade(&Method::GET, &websocket).is_some());
+        assert!(wanted_upgrade(&Method::POST, &websocket).is_none());
+        assert!(wanted_upgrade(&Method::GET, &map(&[("upgrade", "websocket")])).is_none());
+    }
+
+    #[test]
+    fn cookies_are_joined_for_http1() {
+        let mut headers = map(&[("cookie", "a=1")]);
+        headers.append(COOKIE, HeaderValue::from_static("b=2"));
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().count(), 1);
+        assert_eq!(headers[COOKIE], "a=1; b=2");
+    }
+
+    #[test]
+    fn request_id_is_a_uuid_and_an_existing_one_stays() {
+        let mut headers = HeaderMap::new();
+        ensure_request_id(&mut headers, || u128::MAX);
+        assert_eq!(headers[X_REQUEST_ID], "ffffffff-ffff-4fff-bfff-ffffffffffff");
+        ensure_request_id(&mut headers, || 0);
+        assert_eq!(headers[X_REQUEST_ID], "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
+}

@@ -1,0 +1,78 @@
+//! Answers of the proxy itself: refusals, failures, redirects, direct responses.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, SERVER},
+};
+
+use super::body::ResponseBody;
+use crate::record::{Details, RequestRecord};
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const NAME: HeaderValue = HeaderValue::from_static("weft");
+
+/// Why we answer ourselves: what the caller sees, and what only the log says.
+pub struct Reason {
+    pub status: StatusCode,
+    pub flags: &'static str,
+    pub details: Details,
+    /// Never names a policy, an endpoint or an identity.
+    pub text: &'static str,
+}
+
+impl Reason {
+    pub fn new(status: StatusCode, flags: &'static str, details: &'static str, text: &'static str) -> Reason {
+        Reason { status, flags, details: Details::Fixed(details), text }
+    }
+}
+
+/// A refusal or failure. A gRPC caller gets a gRPC status, since it would not understand another.
+pub fn refuse(mut record: Box<RequestRecord>, reason: Reason) -> Response<ResponseBody> {
+    record.flags = reason.flags;
+    record.details = reason.details;
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(SERVER, NAME);
+    if record.is_grpc {
+        let code = grpc_code(reason.status);
+        headers.insert(CONTENT_TYPE, GRPC);
+        headers.insert("grpc-status", HeaderValue::from(code));
+        headers.insert("grpc-message", HeaderValue::from_static(reason.text));
+        record.grpc_status = i32::from(code);
+        record.failed = reason.status.is_server_error();
+        return respond(record, StatusCode::OK, headers, Bytes::new());
+    }
+    headers.insert(CONTENT_TYPE, TEXT);
+    respond(record, reason.status, headers, Bytes::from_static(reason.text.as_bytes()))
+}
+
+/// Any answer of ours.
+pub fn respond(
+    mut record: Box<RequestRecord>,
+    status: StatusCode,
+    headers: HeaderMap,
+    text: Bytes,
+) -> Response<ResponseBody> {
+    record.status = status.as_u16();
+    record.response_bytes = text.len() as u64;
+    if let Some(log) = &mut record.log {
+        log.response = headers.clone();
+    }
+    let mut response = Response::new(ResponseBody::text(text, Some(record)));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// As gRPC maps HTTP statuses.
+fn grpc_code(status: StatusCode) -> u16 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}

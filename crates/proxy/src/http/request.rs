@@ -1,0 +1,328 @@
+//! The story of one request: head → route → policies → edits → tries → answer.
+//!
+//! Read [`serve`] and stop there if you like. One canonical head is used for routing, authorization, the log and the
+//! bytes sent on, so that no two of them can see different requests. Every exit drops a [`RequestRecord`].
+
+use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONTENT_TYPE, HOST, LOCATION},
+    request::Parts,
+    uri::PathAndQuery,
+};
+use hyper::body::Incoming;
+use tokio::net::TcpStream;
+use weft_routing::{
+    EditPart, ForwardClientCert, HeaderEdit, HttpFilter, RouteAction, VirtualHost, authorize, host,
+    matcher::{HeadView, apply_edits},
+    path::{self, Slashes},
+};
+
+use super::{
+    body::{RequestBody, ResponseBody},
+    forward::{self, Outgoing},
+    h1,
+    headers::{self, X_FORWARDED_CLIENT_CERT, X_FORWARDED_PROTO},
+    reply::{self, Reason, refuse},
+    tunnel,
+};
+use crate::{
+    connection::{ChainView, Peer},
+    record::{Details, Kind, LogFields, RequestRecord, flags},
+    worker::{Direction, Role, Worker},
+};
+
+/// Longest request target.
+const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// Answers one request; failing is an answer too.
+pub async fn serve(peer: Rc<Peer>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+    peer.on_head();
+    let mut record = Box::new(RequestRecord::start(&peer, Kind::Request));
+    record.is_grpc = is_grpc(request.headers());
+    if !peer.access_logs.is_empty() {
+        record.log = Some(Box::new(LogFields::of(&request)));
+    }
+    let Some(view) = peer.view() else {
+        return Ok(refuse(record, gone()));
+    };
+    Ok(match answer(&peer, &view, request, record).await {
+        Ok(response) => response,
+        Err((record, reason)) => refuse(record, reason),
+    })
+}
+
+type Refusal = (Box<RequestRecord>, Reason);
+
+async fn answer(
+    peer: &Rc<Peer>,
+    view: &Rc<ChainView>,
+    mut request: Request<Incoming>,
+    mut record: Box<RequestRecord>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let upgrade = tunnel::wanted(&mut request);
+    let (mut parts, body) = request.into_parts();
+    let head = match CanonicalHead::of(&parts, view) {
+        Ok(head) => head,
+        Err(reason) => return Err((record, reason)),
+    };
+    let shown = head.view(&parts, peer);
+    let found = view.routes.config.find(&shown, peer.worker.random());
+    record.route = found.map(|found| Arc::clone(found.route));
+    // Policies before anything that a caller could learn from, also whether there is such a route.
+    if let Some(policy) = denied(peer, view, &shown) {
+        peer.worker.shard.borrow_mut().add(peer.meters.denied, 1);
+        let details = Details::Denied(policy);
+        return Err((record, Reason { details, ..Reason::new(StatusCode::FORBIDDEN, flags::DENIED, "", DENIED) }));
+    }
+    let Some(found) = found else { return Err((record, no_route())) };
+    let (route, vhost) = (Arc::clone(found.route), found.vhost);
+    let forwarding = match &route.action {
+        RouteAction::Forward(forwarding) => forwarding,
+        RouteAction::Redirect(redirect) => {
+            let location = HeaderValue::try_from(redirect.location(&route, &shown));
+            let mut headers = HeaderMap::new();
+            headers.extend(location.ok().map(|location| (LOCATION, location)));
+            record.details = Details::Fixed("direct_response");
+            return Ok(own_answer(record, peer, view, vhost, redirect.status, headers, Bytes::new()));
+        }
+        RouteAction::Respond(direct) => {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            record.details = Details::Fixed("direct_response");
+            let text = Bytes::copy_from_slice(&direct.body);
+            return Ok(own_answer(record, peer, view, vhost, direct.status, headers, text));
+        }
+        RouteAction::NonForwarding => return Err((record, no_route())),
+    };
+    let picked = forwarding.clusters.pick(Some(&shown), peer.worker.random());
+    let cluster = picked.as_ref().and_then(|picked| match picked.reference() {
+        Some(reference) => view.routes.cluster(reference),
+        None => view.live.table().cluster_index(picked.name()),
+    });
+    let Some((cluster, labels)) = cluster.and_then(|index| view.live.cluster(index)) else {
+        let reason = Reason::new(forwarding.cluster_not_found, flags::NO_CLUSTER, "cluster_not_found", UNAVAILABLE);
+        return Err((record, reason));
+    };
+    record.cluster = Some(Rc::clone(labels));
+    let outgoing = Outgoing {
+        peer,
+        view,
+        route: &route,
+        vhost,
+        forwarding,
+        picked: picked.as_ref(),
+        cluster,
+        downstream: parts.version,
+    };
+    if let Some(upgrade) = upgrade {
+        let target = outgoing.target(&head, &mut parts, upgrade.kind());
+        return tunnel::open(outgoing, target, upgrade, RequestBody::new(body), record).await;
+    }
+    let target = outgoing.target(&head, &mut parts, forward::Hop::Plain);
+    let body = RequestBody::new(body);
+    record.request_body = Some(body.clone());
+    forward::forward(outgoing, target, body, record).await
+}
+
+const DENIED: &str = "RBAC: access denied\n";
+const UNAVAILABLE: &str = "no such upstream\n";
+
+fn gone() -> Reason {
+    Reason::new(StatusCode::SERVICE_UNAVAILABLE, flags::NO_ROUTE, "listener_gone", "this listener is gone\n")
+}
+
+fn no_route() -> Reason {
+    Reason::new(StatusCode::NOT_FOUND, flags::NO_ROUTE, "route_not_found", "no route\n")
+}
+
+fn bad_request(details: &'static str) -> Reason {
+    Reason::new(StatusCode::BAD_REQUEST, flags::PROTOCOL, details, "bad request\n")
+}
+
+/// The name of the policy that denies, or words that say that none allows.
+fn denied(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> Option<Arc<str>> {
+    view.config.filters.iter().find_map(|HttpFilter::Rbac(filter)| {
+        let rules = filter.rules.as_ref()?;
+        let verdict = authorize::decide(rules, &peer.policy_input(Some(head)));
+        (!verdict.allow).then(|| match verdict.policy {
+            Some(policy) => Arc::from(format!("rbac_access_denied_matched_policy[{}]", policy.name)),
+            None => Arc::from("rbac_access_denied_matched_policy[none]"),
+        })
+    })
+}
+
+fn own_answer(
+    record: Box<RequestRecord>,
+    peer: &Peer,
+    view: &ChainView,
+    vhost: &VirtualHost,
+    status: StatusCode,
+    mut headers: HeaderMap,
+    text: Bytes,
+) -> Response<ResponseBody> {
+    let route = record.route.clone();
+    let edits = [
+        route.as_ref().map(|route| &route.edits.response),
+        Some(&vhost.edits.response),
+        Some(&view.routes.config.edits.response),
+    ];
+    for edits in edits.into_iter().flatten() {
+        edit(edits, &mut headers, peer, None);
+    }
+    reply::respond(record, status, headers, text)
+}
+
+/// Applies header edits; commands are filled in from the connection.
+pub fn edit(edits: &[HeaderEdit], headers: &mut HeaderMap, peer: &Peer, upstream: Option<std::net::SocketAddr>) {
+    if edits.is_empty() {
+        return;
+    }
+    let before = headers.clone(); // commands may name fields of the head as it came
+    apply_edits(edits, headers, &|part, out| {
+        let text = match part {
+            EditPart::Text(text) => text.to_string(),
+            EditPart::DownstreamRemoteAddress => peer.remote.to_string(),
+            EditPart::DownstreamRemoteAddressWithoutPort => peer.remote.ip().to_string(),
+            EditPart::DownstreamLocalAddress => peer.local.to_string(),
+            EditPart::DownstreamPeerUriSan => peer.principal.clone().unwrap_or_default(),
+            EditPart::UpstreamHost => upstream.map(|address| address.to_string()).unwrap_or_default(),
+            EditPart::Protocol => "HTTP".to_owned(),
+            EditPart::Hostname => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            EditPart::Request(weft_routing::HeaderKey::Name(name)) => {
+                before.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+            }
+            EditPart::Request(_) => String::new(),
+        };
+        out.extend_from_slice(text.as_bytes());
+    });
+}
+
+/// Authority and path in their one form. What did not change is not copied.
+pub struct CanonicalHead {
+    pub authority: String,
+    /// `None`: as in the request. Else the canonical path, without the query.
+    path: Option<String>,
+}
+
+impl CanonicalHead {
+    fn of(parts: &Parts, view: &ChainView) -> Result<CanonicalHead, Reason> {
+        let mut hosts = parts.headers.get_all(HOST).iter();
+        let (host, more) = (hosts.next(), hosts.next());
+        if more.is_some() {
+            return Err(bad_request("two_host_headers"));
+        }
+        // Of an absolute target and a Host header the target counts (RFC 9112 section 3.2.2).
+        let authority = match (parts.uri.authority(), host) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(host)) => host.to_str().map_err(|_| bad_request("host_not_ascii"))?,
+            (None, None) => return Err(bad_request("no_host")),
+        };
+        let authority = host::canonical(authority).map_err(|_| bad_request("bad_authority"))?.into_owned();
+        if parts.method == Method::CONNECT {
+            return Ok(CanonicalHead { authority, path: None });
+        }
+        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        if target.len() > TARGET_BYTES_MAX {
+            let status = StatusCode::URI_TOO_LONG;
+            return Err(Reason::new(status, flags::PROTOCOL, "uri_too_long", "the URI is too long\n"));
+        }
+        let canonical = path::canonical(target, Slashes::of(&view.config.path));
+        let path = match canonical.map_err(|_| bad_request("bad_path"))?.path {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(path) => Some(path),
+        };
+        Ok(CanonicalHead { authority, path })
+    }
+
+    /// The path to route by and to send.
+    pub fn path<'a>(&'a self, parts: &'a Parts) -> &'a str {
+        match &self.path {
+            Some(path) => path,
+            None if parts.method == Method::CONNECT => "",
+            None => parts.uri.path(),
+        }
+    }
+
+    pub fn is_rewritten(&self) -> bool {
+        self.path.is_some()
+    }
+
+    fn view<'a>(&'a self, parts: &'a Parts, peer: &Peer) -> HeadView<'a> {
+        HeadView {
+            method: &parts.method,
+            scheme: if peer.tls == "none" { "http" } else { "https" },
+            authority: &self.authority,
+            path: self.path(parts),
+            query: parts.uri.query(),
+            headers: &parts.headers,
+            protocol: None,
+            tls_presented: peer.principal.is_some(),
+            tls_validated: peer.principal.is_some(),
+        }
+    }
+}
+
+/// Fields that say who called and how; the app may believe them because we take them away from everybody else.
+pub fn say_who_called(headers: &mut HeaderMap, peer: &Peer, view: &ChainView) {
+    if peer.direction == Direction::Outbound {
+        headers.remove(X_FORWARDED_CLIENT_CERT);
+    } else {
+        match view.config.forward_client_cert {
+            ForwardClientCert::ForwardOnly | ForwardClientCert::AlwaysForwardOnly => {}
+            _ => {
+                headers.remove(X_FORWARDED_CLIENT_CERT);
+                if let Some(client_cert) = &peer.client_cert {
+                    headers.insert(X_FORWARDED_CLIENT_CERT, client_cert.clone());
+                }
+            }
+        }
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        let scheme = if peer.tls == "none" { "http" } else { "https" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+    if view.config.request_id.generate {
+        let random = || (u128::from(peer.worker.random()) << 64) | u128::from(peer.worker.random());
+        headers::ensure_request_id(headers, random);
+    }
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+impl LogFields {
+    fn of(request: &Request<Incoming>) -> LogFields {
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        LogFields {
+            method: request.method().clone(),
+            authority: request.uri().authority().map(|name| name.as_str()).or(host).unwrap_or("").into(),
+            path: request.uri().path_and_query().map_or("", PathAndQuery::as_str).into(),
+            protocol: match request.version() {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2",
+                _ => "HTTP/1.1",
+            },
+            request: request.headers().clone(),
+            response: HeaderMap::new(),
+            trailers: HeaderMap::new(),
+            transport_failure: "".into(),
+        }
+    }
+}
+
+/// There is no table yet: says so to each request of the connection.
+pub async fn answer_unconfigured(worker: &Rc<Worker>, stream: TcpStream) {
+    h1::serve_fixed(stream, worker.drain(Role::Outbound), || {
+        let text = Bytes::from_static(b"the proxy has no configuration yet\n");
+        let mut response = Response::new(ResponseBody::text(text, None));
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        // The next request must come by a connection that finds the configuration, when there is one.
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    })
+    .await;
+}

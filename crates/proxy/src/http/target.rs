@@ -1,0 +1,164 @@
+//! The head that goes to the upstream: canonical, rewritten, edited, and without the fields of the caller's hop.
+
+use std::net::SocketAddr;
+
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri, Version,
+    header::HOST,
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use weft_routing::{HostRewrite, matcher::Picked};
+
+use super::{
+    body::TryBody,
+    forward::{Hop, Outgoing},
+    headers::{join_cookies, remove_hop_by_hop},
+    request::{CanonicalHead, edit, say_who_called},
+};
+
+/// The head to send, in the form that every try turns into a request.
+#[derive(Clone)]
+pub struct Target {
+    pub method: Method,
+    pub host: HeaderValue,
+    pub path: PathAndQuery,
+    pub headers: HeaderMap,
+}
+
+impl Outgoing<'_> {
+    /// The response's fields of one hop go, the route's edits come.
+    pub fn edit_response(&self, headers: &mut HeaderMap, upstream: SocketAddr) {
+        remove_hop_by_hop(headers);
+        let weighted = match self.picked {
+            Some(Picked::Weighted(cluster)) => Some(&cluster.edits.response),
+            _ => None,
+        };
+        let edits = [
+            weighted,
+            Some(&self.route.edits.response),
+            Some(&self.vhost.edits.response),
+            Some(&self.view.routes.config.edits.response),
+        ];
+        for edits in edits.into_iter().flatten() {
+            edit(edits, headers, self.peer, Some(upstream));
+        }
+    }
+
+    /// The head to send: canonical, rewritten, edited, without the fields of the caller's hop.
+    pub fn target(&self, head: &CanonicalHead, parts: &mut Parts, hop: Hop) -> Target {
+        let mut headers = std::mem::take(&mut parts.headers);
+        let upgrade = (hop == Hop::Upgrade).then(|| headers.get(http::header::UPGRADE).cloned()).flatten();
+        remove_hop_by_hop(&mut headers);
+        if let Some(upgrade) = upgrade {
+            headers.insert(http::header::UPGRADE, upgrade);
+            headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        say_who_called(&mut headers, self.peer, self.view);
+        let path = self.path(head, parts);
+        let host = self.host(head, &mut headers);
+        let weighted = match self.picked {
+            Some(Picked::Weighted(cluster)) => Some(&cluster.edits.request),
+            _ => None,
+        };
+        let edits = [
+            weighted,
+            Some(&self.route.edits.request),
+            Some(&self.vhost.edits.request),
+            Some(&self.view.routes.config.edits.request),
+        ];
+        for edits in edits.into_iter().flatten() {
+            edit(edits, &mut headers, self.peer, None);
+        }
+        Target { method: parts.method.clone(), host, path, headers }
+    }
+
+    fn path(&self, head: &CanonicalHead, parts: &Parts) -> PathAndQuery {
+        let path = head.path(parts);
+        let rewritten = self.forwarding.rewritten_path(self.route, path);
+        let new = match (&rewritten, head.is_rewritten()) {
+            (Some(rewritten), _) => rewritten.as_str(),
+            (None, true) => path,
+            (None, false) => {
+                return parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+            }
+        };
+        let made = match parts.uri.query() {
+            Some(query) if !new.contains('?') => PathAndQuery::try_from(format!("{new}?{query}")),
+            _ => PathAndQuery::try_from(new),
+        };
+        made.unwrap_or_else(|_| PathAndQuery::from_static("/"))
+    }
+
+    /// The host to send, taken out of the map: HTTP/1 puts it back, HTTP/2 has its own place for it.
+    fn host(&self, head: &CanonicalHead, headers: &mut HeaderMap) -> HeaderValue {
+        let sent = headers.remove(HOST).filter(|host| host.as_bytes() == head.authority.as_bytes());
+        let own = sent
+            .or_else(|| HeaderValue::from_str(&head.authority).ok())
+            .unwrap_or(HeaderValue::from_static(""));
+        let rewrite = match self.picked {
+            Some(Picked::Weighted(cluster)) if !matches!(cluster.host, HostRewrite::Keep) => &cluster.host,
+            _ => &self.forwarding.host,
+        };
+        let new = match rewrite {
+            HostRewrite::Keep => return own,
+            HostRewrite::Literal(host) => Some(host.clone()),
+            HostRewrite::Header(name) => headers.get(name).cloned(),
+            HostRewrite::Auto => self
+                .cluster
+                .endpoints()
+                .first()
+                .and_then(|state| HeaderValue::from_str(state.endpoint.borrow().hostname.as_deref()?).ok()),
+            HostRewrite::PathRegex { .. } => None,
+        };
+        let Some(new) = new else { return own };
+        if self.forwarding.append_x_forwarded_host {
+            headers.insert("x-forwarded-host", own);
+        }
+        new
+    }
+}
+
+impl Target {
+    pub fn into_h1(mut self, body: TryBody) -> Request<TryBody> {
+        join_cookies(&mut self.headers);
+        self.headers.insert(HOST, self.host);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = Uri::from(self.path);
+        *request.headers_mut() = self.headers;
+        request
+    }
+
+    /// The absolute form that HTTP/2 wants; `None` if the host is no authority.
+    pub fn absolute(&self, tls: bool) -> Option<Uri> {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
+        uri.authority = Some(Authority::try_from(self.host.as_bytes()).ok()?);
+        uri.path_and_query = Some(self.path.clone());
+        Uri::from_parts(uri).ok()
+    }
+
+    pub fn into_h2(self, absolute: Uri, body: TryBody) -> Request<TryBody> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = absolute;
+        *request.headers_mut() = self.headers;
+        *request.version_mut() = Version::HTTP_2;
+        request
+    }
+
+    pub fn from_unsent(request: Request<TryBody>) -> Target {
+        let (mut parts, _) = request.into_parts();
+        let host = match parts.uri.authority() {
+            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+            None => parts.headers.remove(HOST),
+        };
+        Target {
+            method: parts.method,
+            host: host.unwrap_or(HeaderValue::from_static("")),
+            path: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+            headers: parts.headers,
+        }
+    }
+}

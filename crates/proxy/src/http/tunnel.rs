@@ -1,0 +1,209 @@
+//! Requests that turn into bytes: CONNECT to a TCP service, and upgrades such as WebSocket.
+//!
+//! An upgrade goes on as HTTP/1.1, also between members (by ALPN), since HTTP/1.1 is where it is defined. A CONNECT ends
+//! here: what follows goes to the cluster as plain bytes inside its TLS.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
+use hyper::{
+    body::Incoming,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use weft_routing::ConnectMode;
+
+use super::{
+    attempt::{Broken, explain, lease},
+    body::{RequestBody, ResponseBody},
+    forward::{Hop, Outgoing, no_endpoint},
+    headers::wanted_upgrade,
+    reply::Reason,
+    target::Target,
+};
+use crate::{
+    record::{RequestRecord, flags},
+    tcp,
+    upstream::{
+        cluster::Raised,
+        connect::connect,
+        pool::{Lease, Version},
+        tls::Alpn,
+    },
+};
+
+/// A tunnel in which nothing moves ends after this.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+type Refusal = (Box<RequestRecord>, Reason);
+
+/// What a request wants to become.
+pub enum Upgrade {
+    Connect(OnUpgrade),
+    Protocol(OnUpgrade),
+}
+
+impl Upgrade {
+    pub fn kind(&self) -> Hop {
+        match self {
+            Upgrade::Connect(_) => Hop::Connect,
+            Upgrade::Protocol(_) => Hop::Upgrade,
+        }
+    }
+}
+
+/// Looks at a request before it is taken apart.
+pub fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
+    if request.method() == Method::CONNECT {
+        return Some(Upgrade::Connect(hyper::upgrade::on(request)));
+    }
+    let websocket = wanted_upgrade(request.method(), request.headers())
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    websocket.then(|| Upgrade::Protocol(hyper::upgrade::on(request)))
+}
+
+/// Opens the other side, answers, and leaves the copying to a task of its own.
+pub async fn open(
+    outgoing: Outgoing<'_>,
+    target: Target,
+    upgrade: Upgrade,
+    body: RequestBody,
+    record: Box<RequestRecord>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let allowed = {
+        let listener = outgoing.view.config.upgrades;
+        let route = outgoing.forwarding.upgrades;
+        match upgrade {
+            Upgrade::Connect(_) => match route.connect {
+                Some(mode) => mode == ConnectMode::Terminate,
+                None => listener.connect,
+            },
+            Upgrade::Protocol(_) => route.websocket.unwrap_or(listener.websocket),
+        }
+    };
+    if !allowed {
+        let status = StatusCode::FORBIDDEN;
+        return Err((record, Reason::new(status, "", "upgrade_failed", "this upgrade is not allowed\n")));
+    }
+    match upgrade {
+        Upgrade::Connect(client) => open_connect(outgoing, client, record).await,
+        Upgrade::Protocol(client) => open_protocol(outgoing, target, client, body, record).await,
+    }
+}
+
+async fn open_connect(
+    outgoing: Outgoing<'_>,
+    client: OnUpgrade,
+    mut record: Box<RequestRecord>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let Outgoing { cluster, peer, .. } = outgoing;
+    let credentials = peer.worker.credentials();
+    let tls = match cluster.tls_settings(tcp_alpn(&cluster.cluster), credentials.as_ref()) {
+        Ok(tls) => tls,
+        Err(error) => return Err((record, Broken::connect(&error, None).reason())),
+    };
+    let Some(endpoint) = cluster.pick(&[], peer.worker.random()) else {
+        return Err((record, no_endpoint()));
+    };
+    record.upstream_host = Some(endpoint.address);
+    record.tries = 1;
+    peer.worker.shard.borrow_mut().add(cluster.meters.connections, 1);
+    let upstream = match connect(endpoint.address, tls.as_ref(), cluster.cluster.connect_timeout).await {
+        Ok(upstream) => upstream,
+        Err(error) => {
+            peer.worker.shard.borrow_mut().add(cluster.meters.connect_failures, 1);
+            tracing::info!(cluster = %cluster.cluster.name, error = explain(&error), "a tunnel failed");
+            return Err((record, Broken::connect(&error, None).reason()));
+        }
+    };
+    record.raised[1] = Some(Raised::new(&cluster.active));
+    record.raised[2] = Some(Raised::new(&endpoint.active));
+    record.status = StatusCode::OK.as_u16();
+    tokio::task::spawn_local(carry(client, upstream, record));
+    Ok(Response::new(ResponseBody::text(Bytes::new(), None)))
+}
+
+/// An HTTP cluster's proxy on the other side speaks HTTP/1.1 to bytes that it can read, a TCP one speaks none.
+pub fn tcp_alpn(cluster: &weft_routing::Cluster) -> Alpn {
+    let http = cluster.tls.as_ref().is_some_and(|tls| !tls.alpn.is_empty())
+        || cluster.http.protocol == weft_routing::UpstreamProtocol::Http2;
+    if http { Alpn::Http1 } else { Alpn::None }
+}
+
+async fn open_protocol(
+    outgoing: Outgoing<'_>,
+    target: Target,
+    client: OnUpgrade,
+    body: RequestBody,
+    mut record: Box<RequestRecord>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let Outgoing { cluster, peer, .. } = outgoing;
+    let Some(endpoint) = cluster.pick(&[], peer.worker.random()) else {
+        return Err((record, no_endpoint()));
+    };
+    record.upstream_host = Some(endpoint.address);
+    record.tries = 1;
+    let mut sender = match lease(cluster, &endpoint, Version::Http1, peer).await {
+        Ok(Lease::H1 { sender, .. }) => sender,
+        Ok(Lease::H2 { .. }) => return Err((record, no_endpoint())), // asked for HTTP/1: cannot be
+        Err(error) => return Err((record, Broken::connect(&error, None).reason())),
+    };
+    record.raised[1] = Some(Raised::new(&cluster.active));
+    record.raised[2] = Some(Raised::new(&endpoint.active));
+    let mut response = match sender.send_request(target.into_h1(body.next_try())).await {
+        Ok(response) => response,
+        Err(error) => return Err((record, Broken::reset(&error, None).reason())),
+    };
+    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let protocol = response.headers().get(http::header::UPGRADE).cloned();
+    let server = upgraded.then(|| hyper::upgrade::on(&mut response));
+    let (mut parts, incoming) = response.into_parts();
+    outgoing.edit_response(&mut parts.headers, endpoint.address);
+    parts.extensions = http::Extensions::new();
+    record.on_response(parts.status, &parts.headers);
+    let Some(server) = server else {
+        // The service declined: an ordinary answer. Its connection is not used again, which costs little here.
+        return Ok(Response::from_parts(parts, ResponseBody::upstream(incoming, record)));
+    };
+    restore_upgrade(&mut parts.headers, protocol);
+    tokio::task::spawn_local(async move {
+        match server.await {
+            Ok(server) => carry(client, TokioIo::new(server), record).await,
+            Err(error) => tracing::debug!(%error, "an upgrade was not completed by the upstream"),
+        }
+    });
+    Ok(Response::from_parts(parts, ResponseBody::text(Bytes::new(), None)))
+}
+
+fn restore_upgrade(headers: &mut HeaderMap, protocol: Option<HeaderValue>) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = protocol {
+        headers.insert(http::header::UPGRADE, protocol);
+    }
+}
+
+/// Copies until both sides have ended. The record ends with it.
+async fn carry<U>(client: OnUpgrade, mut upstream: U, mut record: Box<RequestRecord>)
+where
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    let client: Upgraded = match client.await {
+        Ok(client) => client,
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade was not completed by the client");
+            return;
+        }
+    };
+    let mut client = TokioIo::new(client);
+    let copying = tcp::copy::copy(&mut client, &mut upstream, IDLE_TIMEOUT);
+    let (copied, result) = copying.await;
+    record.request_bytes = copied.to_upstream;
+    record.response_bytes = copied.to_downstream;
+    record.complete = true;
+    if let Err(error) = result {
+        record.flags = flags::CONNECTION_TERMINATION;
+        tracing::debug!(%error, "a tunnel ended with an error");
+    }
+}

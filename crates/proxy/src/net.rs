@@ -1,0 +1,8 @@
+//! Sockets: how ports are taken, how a connection's first bytes are looked at, where captured traffic was going.
+
+pub mod original_dst;
+pub mod prefixed;
+pub mod reserve;
+
+pub use prefixed::Prefixed;
+pub use reserve::{PortTaken, Reserved, reserve};

@@ -1,0 +1,287 @@
+//! The one record of a request (or connection), whatever its end: written on drop.
+//!
+//! Every exit of `http/request.rs` and `connection.rs` passes here, also a client that leaves in the middle. From it
+//! come the metrics, the measurement cell for the control plane, and the access log's line.
+
+use std::{
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use http::HeaderMap;
+use weft_routing::Route;
+use weft_telemetry::{accesslog, buckets::Sample};
+
+use crate::{
+    connection::Peer,
+    live::ClusterLabels,
+    upstream::{cluster::Raised, pool::Lease},
+};
+
+/// Envoy's short response flags, those that we have.
+pub mod flags {
+    pub const NO_ROUTE: &str = "NR";
+    pub const NO_HEALTHY_UPSTREAM: &str = "UH";
+    pub const CONNECT_FAILURE: &str = "UF";
+    pub const TIMEOUT: &str = "UT";
+    pub const CONNECTION_TERMINATION: &str = "UC";
+    pub const RESET: &str = "UR";
+    pub const RETRIES_EXHAUSTED: &str = "URX";
+    pub const OVERFLOW: &str = "UO";
+    pub const NO_CLUSTER: &str = "NC";
+    pub const CLIENT_LEFT: &str = "DC";
+    pub const DENIED: &str = "UAEX";
+    pub const PROTOCOL: &str = "DPE";
+}
+
+/// What is known of a request so far.
+pub struct RequestRecord {
+    peer: Rc<Peer>,
+    started: Instant,
+    pub route: Option<Arc<Route>>,
+    /// Set once a cluster was chosen.
+    pub cluster: Option<Rc<ClusterLabels>>,
+    pub status: u16,
+    pub grpc_status: i32,
+    pub is_grpc: bool,
+    pub flags: &'static str,
+    pub details: Details,
+    pub response_bytes: u64,
+    pub tries: u32,
+    pub response_micros: Option<u64>,
+    pub upstream_host: Option<std::net::SocketAddr>,
+    /// The answer was given whole.
+    pub complete: bool,
+    /// A failure that has no 5xx status.
+    pub failed: bool,
+    pub request_body: Option<crate::http::body::RequestBody>,
+    /// Bytes of a tunnel from the client.
+    pub request_bytes: u64,
+    /// The connection that the answer comes on.
+    pub lease: Option<UsedLease>,
+    /// What the access log wants of the head; only where there is an access log.
+    pub log: Option<Box<LogFields>>,
+    pub kind: Kind,
+    /// Lowered with the record: the peer's, the cluster's and the endpoint's counts of open requests.
+    pub raised: [Option<Raised>; 3],
+}
+
+/// Whose record this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Request,
+    Connection,
+}
+
+/// Why the answer is what it is; the log's `RESPONSE_CODE_DETAILS`.
+#[derive(Debug, Clone, Default)]
+pub enum Details {
+    #[default]
+    ViaUpstream,
+    Fixed(&'static str),
+    /// The deciding access policy: for the log, never for the caller.
+    Denied(Arc<str>),
+    Text(Box<str>),
+}
+
+/// A connection in use, and where it goes back to.
+pub struct UsedLease {
+    pub lease: Lease,
+    pub endpoint: Rc<crate::upstream::cluster::EndpointState>,
+}
+
+/// Copies of what the log line may name.
+#[derive(Default)]
+pub struct LogFields {
+    pub method: http::Method,
+    pub authority: Box<str>,
+    pub path: Box<str>,
+    pub protocol: &'static str,
+    pub request: HeaderMap,
+    pub response: HeaderMap,
+    pub trailers: HeaderMap,
+    pub transport_failure: Box<str>,
+}
+
+impl RequestRecord {
+    pub fn start(peer: &Rc<Peer>, kind: Kind) -> RequestRecord {
+        RequestRecord {
+            started: Instant::now(),
+            route: None,
+            cluster: None,
+            status: 0,
+            grpc_status: -1,
+            is_grpc: false,
+            flags: "",
+            details: Details::default(),
+            response_bytes: 0,
+            tries: 0,
+            response_micros: None,
+            upstream_host: None,
+            complete: false,
+            failed: false,
+            request_body: None,
+            request_bytes: 0,
+            lease: None,
+            log: None,
+            kind,
+            raised: [Some(Raised::new(&peer.open_requests)), None, None],
+            peer: Rc::clone(peer),
+        }
+    }
+
+    pub fn peer(&self) -> &Rc<Peer> {
+        &self.peer
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The upstream's head is here.
+    pub fn on_response(&mut self, status: http::StatusCode, headers: &HeaderMap) {
+        self.status = status.as_u16();
+        self.response_micros = Some(micros(self.started));
+        if let Some(code) = grpc_status(headers) {
+            self.grpc_status = code;
+        }
+        if let Some(log) = &mut self.log {
+            log.response = headers.clone();
+        }
+    }
+
+    pub fn on_trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(code) = grpc_status(trailers) {
+            self.grpc_status = code;
+        }
+        if let Some(log) = &mut self.log {
+            log.trailers = trailers.clone();
+        }
+    }
+
+    /// The upstream's connection or stream broke inside the body.
+    pub fn on_upstream_broken(&mut self) {
+        self.flags = flags::CONNECTION_TERMINATION;
+        self.details = Details::Fixed("upstream_reset_after_response_started");
+        self.failed = true;
+    }
+
+    fn details(&self) -> &str {
+        match &self.details {
+            Details::ViaUpstream => "via_upstream",
+            Details::Fixed(text) => text,
+            Details::Denied(policy) => policy,
+            Details::Text(text) => text,
+        }
+    }
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<i32> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        if let Some(UsedLease { lease: Lease::H1 { sender, generation, .. }, endpoint }) = self.lease.take()
+            && self.complete
+        {
+            endpoint.pool.give_back(sender, generation);
+        }
+        if !self.complete && !self.failed {
+            self.failed = true;
+            if self.flags.is_empty() {
+                self.flags = flags::CLIENT_LEFT;
+                self.details = Details::Fixed("downstream_remote_disconnect");
+            }
+        }
+        if let Some(body) = &self.request_body {
+            self.request_bytes += body.bytes();
+        }
+        let duration_micros = micros(self.started);
+        let peer = &self.peer;
+        peer.heard.store(false, Ordering::Relaxed);
+        let worker = &peer.worker;
+        {
+            let mut shard = worker.shard.borrow_mut();
+            shard.add(peer.meters.requests(self.status), 1);
+            shard.observe(peer.meters.duration, duration_micros);
+        }
+        if let Some(series) = peer.series(self.route.as_ref(), self.cluster.as_deref()) {
+            let sample = Sample {
+                code: u32::from(self.status),
+                grpc_status: self.grpc_status,
+                failed: self.failed,
+                request_bytes: self.request_bytes,
+                response_bytes: self.response_bytes,
+                duration_micros,
+            };
+            let now = worker.unix_micros(Instant::now()) / 1_000_000;
+            worker.window.borrow_mut().record(now, series, &sample);
+        }
+        if let Some(log) = self.log.take() {
+            self.write_log(&log, duration_micros);
+        }
+    }
+}
+
+impl RequestRecord {
+    #[cold]
+    fn write_log(&self, log: &LogFields, duration_micros: u64) {
+        let peer = &self.peer;
+        let text = |address: std::net::SocketAddr| address.to_string();
+        let (upstream, remote, local) = (
+            self.upstream_host.map(text).unwrap_or_default(),
+            text(peer.remote),
+            text(peer.local),
+        );
+        let line = accesslog::Record {
+            start_micros: peer.worker.unix_micros(self.started),
+            duration_micros,
+            protocol: log.protocol,
+            method: log.method.as_str(),
+            authority: &log.authority,
+            path: &log.path,
+            response_code: self.status,
+            response_code_details: self.details(),
+            response_flags: self.flags,
+            bytes_received: self.request_bytes,
+            bytes_sent: self.response_bytes,
+            grpc_status: (self.grpc_status >= 0).then_some(self.grpc_status),
+            response_micros: self.response_micros,
+            upstream_host: &upstream,
+            upstream_cluster: self.cluster.as_ref().map_or("", |labels| &labels.name),
+            upstream_transport_failure_reason: &log.transport_failure,
+            upstream_attempts: self.tries,
+            downstream_remote_address: &remote,
+            downstream_local_address: &local,
+            requested_server_name: peer.server_name.as_deref().unwrap_or(""),
+            downstream_peer_uri_san: peer.principal.as_deref().unwrap_or(""),
+            downstream_tls_version: peer.tls_version,
+            route_name: self.route.as_ref().map_or("", |route| &route.name),
+            headers: log,
+            ..accesslog::Record::default()
+        };
+        for log in &peer.access_logs {
+            log.write(&line);
+        }
+    }
+}
+
+impl accesslog::Headers for LogFields {
+    fn request(&self, name: &str) -> Option<&[u8]> {
+        self.request.get(name).map(http::HeaderValue::as_bytes)
+    }
+
+    fn response(&self, name: &str) -> Option<&[u8]> {
+        self.response.get(name).map(http::HeaderValue::as_bytes)
+    }
+
+    fn trailer(&self, name: &str) -> Option<&[u8]> {
+        self.trailers.get(name).map(http::HeaderValue::as_bytes)
+    }
+}

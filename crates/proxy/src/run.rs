@@ -1,0 +1,316 @@
+//! The life of a proxy: ports, identity, configuration, traffic, drain.
+//!
+//! The calling thread becomes the control thread (xDS, link, admin, agent); the workers run beside it and hear from it
+//! only by their mailboxes.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use serde_json::json;
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use weft_identity::files::{FileError, create_private_dir, write_private};
+use weft_routing::Strictness;
+use weft_telemetry::Registry;
+
+use crate::{
+    admin::{self, Admin, Surface},
+    agent,
+    certificates::{Identity, IdentityError},
+    config::{Config, Ports},
+    config_feed::ConfigFeed,
+    link_client::Link,
+    net::{PortTaken, reserve},
+    upstream::{dns, health},
+    worker::{self, Command, Direction, Mailbox, Role, WorkerSettings},
+    workload_name, xds_client,
+};
+
+/// How often the drain counts what is still open.
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+const LINK_END_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Why a proxy cannot run. Each is one sentence for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ProxyError {
+    #[error(transparent)]
+    Port(#[from] PortTaken),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Agent(#[from] agent::AgentError),
+    #[error("the state directory")]
+    State(#[from] FileError),
+    #[error("the static configuration: {0}")]
+    Static(String),
+    #[error("a thread or the runtime could not start")]
+    Start(#[source] std::io::Error),
+    #[error("nothing to do: neither a control plane nor static resources are configured")]
+    Nothing,
+}
+
+/// Runs a proxy until it is told to stop. Blocks.
+pub fn run(config: Config) -> Result<(), ProxyError> {
+    create_private_dir(&config.state)?;
+    let registry = Registry::new();
+    let settings = WorkerSettings {
+        registry: registry.clone(),
+        service: Arc::from(format!("{}/{}", config.node.namespace, config.node.service)),
+        version: Arc::from(config.node.labels.get("version").map_or("", String::as_str)),
+    };
+    let mut mailboxes = Vec::new();
+    let mut threads = Vec::new();
+    for index in 0..config.workers.max(1) {
+        let (mailbox, thread) = worker::spawn(index, settings.clone()).map_err(ProxyError::Start)?;
+        mailboxes.push(mailbox);
+        threads.push(thread);
+    }
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(ProxyError::Start)?;
+    let ended = runtime.block_on(control(config, registry, mailboxes.clone()));
+    for mailbox in &mailboxes {
+        mailbox.send(Command::Stop);
+    }
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a worker panicked");
+        }
+    }
+    ended
+}
+
+async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) -> Result<(), ProxyError> {
+    let strictness = if config.foreign.is_some() { Strictness::DeclaredForeign } else { Strictness::Own };
+    let feed = ConfigFeed::new(workers.clone(), strictness);
+    let opened = open_ports(&config, &feed, workers.len())?;
+    let mut ports = opened.ports;
+    let node = config.node.clone();
+    let identity = match config.resources.identity.take() {
+        Some((svid, bundle)) => Identity::fixed(svid, bundle),
+        None => Identity::open(&config.state, config.control.clone(), &node.namespace, &node.service)?,
+    };
+    let socket = config.state.join("agent.sock");
+    let agent = agent::serve(identity.clone(), &socket)?;
+    ports.agent = Some(socket.clone());
+
+    let draining = CancellationToken::new();
+    let last_call = CancellationToken::new();
+    let workload = workload_name::of(&config.state, &node);
+    let admin = Admin {
+        feed: feed.clone(),
+        identity: identity.clone(),
+        registry,
+        workers: workers.clone(),
+        node: Arc::from(format!("{}/{workload}", node.namespace)),
+        draining: draining.clone(),
+        quit: config.stop.clone(),
+        token: admin_token(&config.state)?,
+    };
+    for (surface, socket) in opened.admin {
+        tokio::spawn(admin::serve(admin.clone(), surface, socket));
+    }
+    if !config.resources.is_empty() {
+        feed.set_static(config.resources.staged(strictness).map_err(ProxyError::Static)?)
+            .map_err(ProxyError::Static)?;
+    } else if config.control.is_none() && config.foreign.is_none() {
+        return Err(ProxyError::Nothing);
+    }
+    tokio::spawn(forward_credentials(identity.clone(), workers.clone()));
+    tokio::spawn(dns::keep(feed.clone()));
+    tokio::spawn(health::keep(feed.clone(), identity.clone(), workers.clone()));
+    tokio::task::spawn_local(tick(feed.clone()));
+    let mut keeping = tokio::spawn(identity.clone().keep());
+    let mut linking = None;
+    if let Some(control) = &config.control {
+        let link = Link {
+            control: control.clone(),
+            identity: identity.clone(),
+            node: node.clone(),
+            workload: workload.clone(),
+            inbound_port: ports.inbound.map_or(0, |address| address.port()),
+            workers: workers.clone(),
+            leaving: draining.clone(),
+            last_call: last_call.clone(),
+        };
+        linking = Some(tokio::spawn(link.run()));
+    }
+    if config.control.is_some() || config.foreign.is_some() {
+        let client = xds_client::Client {
+            control: config.control.clone(),
+            foreign: config.foreign.clone(),
+            identity: identity.clone(),
+            node: xds_client::node(&node, &workload, &ports),
+            feed: feed.clone(),
+        };
+        tokio::task::spawn_local(client.run());
+    }
+    tracing::info!(ports = %json!(ports), workload, "the proxy is up");
+    if let Some(on_ready) = config.on_ready.take() {
+        on_ready(ports);
+    }
+    let signals = Signals::new(config.signals)?;
+    tokio::select! {
+        () = config.stop.cancelled() => {}
+        () = signals.terminated() => {}
+        ended = &mut keeping => {
+            if let Ok(Err(error)) = ended {
+                agent.abort();
+                let _ = std::fs::remove_file(&socket);
+                return Err(error.into());
+            }
+        }
+    }
+    tracing::info!("draining");
+    draining.cancel();
+    let drained = async {
+        drain(&config, &workers).await;
+        last_call.cancel();
+        if let Some(linking) = linking {
+            let _ = tokio::time::timeout(LINK_END_TIMEOUT, linking).await;
+        }
+    };
+    tokio::select! {
+        () = drained => tracing::info!("drained"),
+        () = signals.interrupted_again() => tracing::warn!("stopped without waiting for open requests"),
+    }
+    keeping.abort();
+    agent.abort();
+    let _ = std::fs::remove_file(&socket);
+    Ok(())
+}
+
+struct Opened {
+    ports: Ports,
+    admin: Vec<(Surface, std::net::TcpListener)>,
+}
+
+/// All fixed ports, before anything else starts: a port that is taken ends the proxy with one sentence.
+fn open_ports(config: &Config, feed: &ConfigFeed, workers: usize) -> Result<Opened, PortTaken> {
+    let mut ports = Ports::default();
+    let own = |port: u16| std::net::SocketAddr::new(config.node.address, port);
+    let outbound = config.ports.outbound.map(|port| reserve(own(port), workers, "outbound traffic")).transpose()?;
+    let inbound = config.ports.inbound.map(|port| reserve(own(port), workers, "inbound traffic")).transpose()?;
+    let mut admin = Vec::new();
+    for (surface, wanted, purpose) in [
+        (Surface::Admin, config.ports.admin, "the admin pages"),
+        (Surface::Metrics, config.ports.metrics, "metrics"),
+    ] {
+        let Some(address) = wanted else { continue };
+        let reserved = reserve(address, 1, purpose)?;
+        match surface {
+            Surface::Admin => ports.admin = Some(reserved.address),
+            Surface::Metrics => ports.metrics = Some(reserved.address),
+        }
+        admin.extend(reserved.sockets.into_iter().map(|socket| (surface, socket)));
+    }
+    if let Some(reserved) = outbound {
+        ports.outbound = Some(reserved.address);
+        feed.listen(Role::Outbound, reserved);
+    }
+    if let Some(reserved) = inbound {
+        ports.inbound = Some(reserved.address);
+        feed.listen(Role::Inbound, reserved);
+    }
+    Ok(Opened { ports, admin })
+}
+
+/// The token for changing pages: made once, 0600.
+fn admin_token(state: &Path) -> Result<Arc<str>, FileError> {
+    let file = state.join("admin.token");
+    if let Ok(token) = std::fs::read_to_string(&file)
+        && token.trim().len() >= 32
+    {
+        return Ok(Arc::from(token.trim()));
+    }
+    let mut bytes = [0; 16];
+    // Not from fastrand: this one is a secret.
+    if rustls::crypto::SecureRandom::fill(weft_identity::tls::provider().secure_random, &mut bytes).is_err() {
+        tracing::error!("no randomness for the admin token; changing pages stay closed");
+    }
+    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_private(&file, &token)?;
+    Ok(Arc::from(token))
+}
+
+async fn forward_credentials(identity: Identity, workers: Vec<Mailbox>) {
+    let mut state = identity.watch();
+    let mut sent = 0;
+    loop {
+        if let Some(credentials) = state.borrow_and_update().credentials()
+            && credentials.generation != sent
+        {
+            sent = credentials.generation;
+            for worker in &workers {
+                worker.send(Command::Credentials(Arc::clone(credentials)));
+            }
+        }
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn tick(feed: ConfigFeed) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        ticks.tick().await;
+        feed.tick();
+    }
+}
+
+/// Callers were told; now inbound ends, and outbound once nothing needs it, or time is up.
+async fn drain(config: &Config, workers: &[Mailbox]) {
+    tokio::time::sleep(config.drain.delay).await;
+    let end = Instant::now() + config.drain.timeout;
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        for worker in workers {
+            worker.send(Command::Drain(direction));
+        }
+        while open_connections(workers, direction).await > 0 && Instant::now() < end {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+    }
+}
+
+async fn open_connections(workers: &[Mailbox], direction: Direction) -> usize {
+    let mut sum = 0;
+    for worker in workers {
+        let (answer, count) = oneshot::channel();
+        worker.send(Command::Connections(direction, answer));
+        sum += count.await.unwrap_or(0);
+    }
+    sum
+}
+
+/// SIGTERM and SIGINT, if this process's signals are ours.
+struct Signals {
+    signals: Option<tokio::sync::Mutex<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)>>,
+}
+
+impl Signals {
+    fn new(ours: bool) -> Result<Signals, ProxyError> {
+        let open = || Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?));
+        let signals = ours.then(open).transpose().map_err(ProxyError::Start)?;
+        Ok(Signals { signals: signals.map(tokio::sync::Mutex::new) })
+    }
+
+    async fn terminated(&self) {
+        let Some(signals) = &self.signals else { return std::future::pending().await };
+        let (terminate, interrupt) = &mut *signals.lock().await;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+
+    async fn interrupted_again(&self) {
+        let Some(signals) = &self.signals else { return std::future::pending().await };
+        signals.lock().await.1.recv().await;
+    }
+}

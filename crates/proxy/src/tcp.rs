@@ -1,0 +1,4 @@
+//! Connections whose bytes are not looked at: TCP services, TLS pass-through, tunnels and upgrades.
+
+pub mod copy;
+pub mod proxy;

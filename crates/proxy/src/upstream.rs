@@ -1,0 +1,8 @@
+//! The way to other services: clusters with their endpoints, connections and pools. All of it belongs to one worker.
+
+pub mod cluster;
+pub mod connect;
+pub mod dns;
+pub mod health;
+pub mod pool;
+pub mod tls;

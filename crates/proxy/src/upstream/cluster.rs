@@ -1,0 +1,216 @@
+//! One cluster as one worker sees it: its endpoints with their pools and loads, its balancer, budget and limits.
+//!
+//! The state outlives a table as long as the cluster itself did not change, so a new route does not cost connections;
+//! an endpoint's state outlives its list as long as its address is in the next one.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use weft_routing::{
+    Address, Cluster, Endpoint, Endpoints, UpstreamProtocol,
+    balance::{Balancer, Situation},
+    retry::Budget,
+};
+
+use super::{
+    connect::{ConnectError, TlsSettings},
+    pool::{Pool, Version},
+    tls,
+};
+use crate::{certificates::Credentials, meters::ClusterMeters};
+
+/// Retries a cluster may add: 20 % of its requests, and 10 a second for when there are few.
+const RETRY_BUDGET_PERCENT: u32 = 20;
+const RETRY_BUDGET_PER_SECOND: u32 = 10;
+
+/// A cluster's state on this worker.
+pub struct ClusterState {
+    pub cluster: Arc<Cluster>,
+    pub meters: ClusterMeters,
+    pub budget: RefCell<Budget>,
+    /// Requests and tunnels under way.
+    pub active: Rc<Cell<u32>>,
+    /// Tries under way that are not a request's first.
+    pub retries: Rc<Cell<u32>>,
+    members: RefCell<Rc<Members>>,
+    balancer: RefCell<Balancer>,
+    tls: RefCell<TlsCache>,
+}
+
+/// The endpoints of one moment; `states[i]` belongs to `endpoints.all[i]`.
+pub struct Members {
+    endpoints: Arc<Endpoints>,
+    states: Vec<Option<Rc<EndpointState>>>,
+}
+
+/// An endpoint's connections and load on this worker.
+pub struct EndpointState {
+    pub endpoint: RefCell<Arc<Endpoint>>,
+    pub address: SocketAddr,
+    pub pool: Pool,
+    pub active: Rc<Cell<u32>>,
+    /// The last word of the active health check.
+    pub healthy: Cell<bool>,
+}
+
+#[derive(Default)]
+struct TlsCache {
+    generation: u64,
+    /// By [`tls::Alpn`].
+    made: [Option<TlsSettings>; tls::Alpn::COUNT],
+}
+
+/// A number that is one higher for as long as this lives.
+pub struct Raised(Rc<Cell<u32>>);
+
+impl Raised {
+    pub fn new(count: &Rc<Cell<u32>>) -> Raised {
+        count.set(count.get() + 1);
+        Raised(Rc::clone(count))
+    }
+}
+
+impl Drop for Raised {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl ClusterState {
+    pub fn new(cluster: Arc<Cluster>, endpoints: Option<Arc<Endpoints>>, meters: ClusterMeters) -> ClusterState {
+        let state = ClusterState {
+            cluster,
+            meters,
+            budget: RefCell::new(Budget::new(RETRY_BUDGET_PERCENT, RETRY_BUDGET_PER_SECOND)),
+            active: Rc::default(),
+            retries: Rc::default(),
+            members: RefCell::new(Rc::new(Members { endpoints: Arc::default(), states: Vec::new() })),
+            balancer: RefCell::default(),
+            tls: RefCell::default(),
+        };
+        state.set_endpoints(endpoints.unwrap_or_default());
+        state
+    }
+
+    /// Takes a new list; endpoints that stay keep their connections.
+    pub fn set_endpoints(&self, endpoints: Arc<Endpoints>) {
+        let old = Rc::clone(&self.members.borrow());
+        if Arc::ptr_eq(&old.endpoints, &endpoints) {
+            return;
+        }
+        let mut known: HashMap<SocketAddr, &Rc<EndpointState>> =
+            old.states.iter().flatten().map(|state| (state.address, state)).collect();
+        let states = endpoints
+            .all
+            .iter()
+            .map(|endpoint| {
+                let Address::Ip(address) = endpoint.address else {
+                    return None; // not resolved yet, or a Unix socket, which no road here leads to
+                };
+                Some(match known.remove(&address) {
+                    Some(state) => {
+                        state.endpoint.replace(Arc::clone(endpoint));
+                        Rc::clone(state)
+                    }
+                    None => Rc::new(EndpointState::new(Arc::clone(endpoint), address)),
+                })
+            })
+            .collect();
+        self.members.replace(Rc::new(Members { endpoints, states }));
+    }
+
+    /// Chooses an endpoint, away from those that were `tried`. `None`: there is none to try (UH).
+    pub fn pick(&self, tried: &[SocketAddr], random: u64) -> Option<Rc<EndpointState>> {
+        let members = Rc::clone(&self.members.borrow());
+        let state = |index: usize| members.states.get(index).and_then(Option::as_ref);
+        let active = |index: usize| state(index).map_or(0, |state| state.active.get());
+        let healthy = |index: usize| state(index).is_some_and(|state| state.healthy.get());
+        let tried: Vec<usize> = match tried {
+            [] => Vec::new(), // does not allocate
+            tried => (0..members.states.len())
+                .filter(|index| state(*index).is_some_and(|state| tried.contains(&state.address)))
+                .collect(),
+        };
+        let situation = Situation {
+            active: &active,
+            healthy: &healthy,
+            tried: &tried,
+            panic_threshold_percent: self.cluster.panic_threshold_percent,
+        };
+        let pick =
+            self.balancer.borrow_mut().pick(self.cluster.balance, &members.endpoints, &situation, random)?;
+        state(pick.index).cloned()
+    }
+
+    /// What the active health check found.
+    pub fn set_health(&self, address: SocketAddr, healthy: bool) {
+        for state in self.members.borrow().states.iter().flatten() {
+            if state.address == address {
+                state.healthy.set(healthy);
+            }
+        }
+    }
+
+    pub fn endpoints(&self) -> Vec<Rc<EndpointState>> {
+        self.members.borrow().states.iter().flatten().cloned().collect()
+    }
+
+    /// The version to speak to this cluster, when the caller spoke `downstream`.
+    pub fn version(&self, downstream: http::Version) -> Version {
+        match self.cluster.http.protocol {
+            UpstreamProtocol::Http1 => Version::Http1,
+            UpstreamProtocol::Http2 => Version::Http2,
+            UpstreamProtocol::Downstream if downstream == http::Version::HTTP_2 => Version::Http2,
+            UpstreamProtocol::Downstream => Version::Http1,
+            // Over TLS we offer what we then speak; h2 is the better of the two and members all have it.
+            UpstreamProtocol::Auto if self.cluster.tls.is_some() => Version::Http2,
+            UpstreamProtocol::Auto => Version::Http1,
+        }
+    }
+
+    /// TLS settings for new connections; made once for each generation of the credentials.
+    pub fn tls_settings(
+        &self,
+        alpn: tls::Alpn,
+        credentials: Option<&Arc<Credentials>>,
+    ) -> Result<Option<TlsSettings>, ConnectError> {
+        let Some(wanted) = &self.cluster.tls else {
+            return Ok(None);
+        };
+        let generation = credentials.map_or(0, |credentials| credentials.generation);
+        let mut cache = self.tls.borrow_mut();
+        if cache.generation != generation {
+            *cache = TlsCache { generation, ..TlsCache::default() };
+        }
+        if let Some(settings) = &cache.made[alpn as usize] {
+            return Ok(Some(settings.clone()));
+        }
+        let settings = tls::settings(wanted, alpn, credentials)?;
+        cache.made[alpn as usize] = Some(settings.clone());
+        Ok(Some(settings))
+    }
+
+    pub fn sweep(&self, now: Instant, idle_timeout: Duration) {
+        for state in self.members.borrow().states.iter().flatten() {
+            state.pool.sweep(now, idle_timeout);
+        }
+    }
+}
+
+impl EndpointState {
+    fn new(endpoint: Arc<Endpoint>, address: SocketAddr) -> EndpointState {
+        EndpointState {
+            endpoint: RefCell::new(endpoint),
+            address,
+            pool: Pool::new(address),
+            active: Rc::default(),
+            healthy: Cell::new(true),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Opens a connection to an endpoint: TCP, then TLS if the cluster says so, each within the connect timeout.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+/// How TLS is spoken to a cluster's endpoints.
+#[derive(Clone)]
+pub struct TlsSettings {
+    pub config: Arc<rustls::ClientConfig>,
+    pub server_name: ServerName<'static>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("connect to {address}: no answer within {timeout:?}")]
+    Timeout { address: SocketAddr, timeout: Duration },
+    #[error("connect to {address}")]
+    Tcp {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    /// The other side refused us, or we refused it: wrong identity, expired, unknown issuer, no TLS.
+    #[error("TLS with {address}: {source}")]
+    Tls {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the proxy has no certificate yet")]
+    NoCertificate,
+    #[error("TLS settings of the cluster: {reason}")]
+    Settings { reason: String },
+    #[error("HTTP with {address}")]
+    Http {
+        address: SocketAddr,
+        #[source]
+        source: hyper::Error,
+    },
+}
+
+/// A connection to an endpoint.
+pub enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// Opens one connection. The timeout holds for TCP and TLS together.
+pub async fn connect(
+    address: SocketAddr,
+    tls: Option<&TlsSettings>,
+    timeout: Duration,
+) -> Result<Stream, ConnectError> {
+    let opening = async {
+        let tcp = TcpStream::connect(address).await.map_err(|source| ConnectError::Tcp { address, source })?;
+        // Heads and small bodies are written whole; waiting for more would only add latency.
+        let _ = tcp.set_nodelay(true);
+        let Some(tls) = tls else {
+            return Ok(Stream::Plain(tcp));
+        };
+        let connector = TlsConnector::from(Arc::clone(&tls.config));
+        let stream = connector
+            .connect(tls.server_name.clone(), tcp)
+            .await
+            .map_err(|source| ConnectError::Tls { address, source })?;
+        Ok(Stream::Tls(Box::new(stream)))
+    };
+    tokio::time::timeout(timeout, opening)
+        .await
+        .unwrap_or(Err(ConnectError::Timeout { address, timeout }))
+}
+
+impl Stream {
+    /// Whether the peer chose HTTP/2 by ALPN.
+    pub fn negotiated_h2(&self) -> bool {
+        matches!(self, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}

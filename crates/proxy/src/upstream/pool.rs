@@ -1,0 +1,222 @@
+//! One endpoint's connections, on one worker.
+//!
+//! HTTP/1 connections are kept in a stack: the last one used is taken first, so that few stay warm and the rest age
+//! out. HTTP/2 connections are few and shared: the first with room is taken, a new one is opened only when all are
+//! full. All carry the generation of the credentials that they were opened with; when the worker gets new ones, older
+//! connections finish what they carry and are not taken again, so one connection never carries two identities.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use hyper::client::conn::{http1, http2};
+
+use super::connect::{ConnectError, TlsSettings, connect};
+use crate::http::{body::TryBody, h1, h2};
+
+/// Idle HTTP/1 connections an endpoint may keep.
+pub const IDLE_H1_MAX: usize = 256;
+/// Streams a shared connection carries before another one is opened; the peer may allow fewer.
+pub const STREAMS_PER_CONNECTION_MAX: u32 = 100;
+/// HTTP/2 connections to one endpoint.
+pub const H2_CONNECTIONS_MAX: usize = 8;
+
+/// The version spoken on a connection to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    Http1,
+    Http2,
+}
+
+/// How a new connection is opened, when the pool has none.
+pub struct Opening {
+    pub version: Version,
+    pub tls: Option<TlsSettings>,
+    pub timeout: Duration,
+    /// The credentials' generation that `tls` was made from.
+    pub generation: u64,
+}
+
+/// The pool of one endpoint.
+pub struct Pool {
+    address: SocketAddr,
+    h1: RefCell<Vec<IdleH1>>,
+    h2: RefCell<Vec<Shared>>,
+    /// Held while an HTTP/2 connection is opened, so that a burst of requests opens one and not a hundred.
+    opening_h2: tokio::sync::Mutex<()>,
+    last_failure: Cell<Option<Instant>>,
+    generation: Cell<u64>,
+}
+
+struct IdleH1 {
+    sender: http1::SendRequest<TryBody>,
+    since: Instant,
+    generation: u64,
+}
+
+struct Shared {
+    sender: http2::SendRequest<TryBody>,
+    streams: Rc<Cell<u32>>,
+    last_used: Cell<Instant>,
+}
+
+/// A connection taken for one request.
+pub enum Lease {
+    H1 { sender: http1::SendRequest<TryBody>, generation: u64, reused: bool },
+    H2 { sender: http2::SendRequest<TryBody>, stream: StreamCount, reused: bool },
+}
+
+/// Counts one stream of a shared connection until it is dropped.
+pub struct StreamCount(Rc<Cell<u32>>);
+
+impl StreamCount {
+    fn new(count: &Rc<Cell<u32>>) -> StreamCount {
+        count.set(count.get() + 1);
+        StreamCount(Rc::clone(count))
+    }
+}
+
+impl Drop for StreamCount {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl Pool {
+    pub fn new(address: SocketAddr) -> Pool {
+        Pool {
+            address,
+            h1: RefCell::default(),
+            h2: RefCell::default(),
+            opening_h2: tokio::sync::Mutex::new(()),
+            last_failure: Cell::new(None),
+            generation: Cell::new(0),
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A warm connection, if there is one.
+    pub fn take(&self, version: Version, generation: u64) -> Option<Lease> {
+        self.retire_older_than(generation);
+        match version {
+            Version::Http1 => self.take_h1(generation),
+            Version::Http2 => self.take_h2(STREAMS_PER_CONNECTION_MAX),
+        }
+    }
+
+    /// Opens a connection; for HTTP/2 waits for one that is being opened.
+    pub async fn open(&self, opening: &Opening) -> Result<Lease, ConnectError> {
+        match opening.version {
+            Version::Http1 => {
+                let stream = connect(self.address, opening.tls.as_ref(), opening.timeout).await?;
+                let sender =
+                    h1::client(stream).await.map_err(|source| ConnectError::Http { address: self.address, source })?;
+                Ok(Lease::H1 { sender, generation: opening.generation, reused: false })
+            }
+            Version::Http2 => self.open_h2(opening).await,
+        }
+    }
+
+    async fn open_h2(&self, opening: &Opening) -> Result<Lease, ConnectError> {
+        let asked = Instant::now();
+        let _one_at_a_time = self.opening_h2.lock().await;
+        if let Some(lease) = self.take_h2(STREAMS_PER_CONNECTION_MAX) {
+            return Ok(lease);
+        }
+        if self.h2.borrow().len() >= H2_CONNECTIONS_MAX
+            && let Some(lease) = self.take_h2(u32::MAX)
+        {
+            return Ok(lease); // hyper queues it until a stream ends
+        }
+        if self.last_failure.get().is_some_and(|failure| failure > asked) {
+            // Somebody who waited with us has just learned that it does not work: don't make everybody wait in line.
+            return Err(ConnectError::Timeout { address: self.address, timeout: opening.timeout });
+        }
+        match self.handshake_h2(opening).await {
+            Ok(sender) => {
+                let streams = Rc::new(Cell::new(0));
+                let stream = StreamCount::new(&streams);
+                if self.generation.get() == opening.generation {
+                    let shared = Shared { sender: sender.clone(), streams, last_used: Cell::new(Instant::now()) };
+                    self.h2.borrow_mut().push(shared);
+                }
+                Ok(Lease::H2 { sender, stream, reused: false })
+            }
+            Err(error) => {
+                self.last_failure.set(Some(Instant::now()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn handshake_h2(&self, opening: &Opening) -> Result<http2::SendRequest<TryBody>, ConnectError> {
+        let stream = connect(self.address, opening.tls.as_ref(), opening.timeout).await?;
+        h2::client(stream).await.map_err(|source| ConnectError::Http { address: self.address, source })
+    }
+
+    fn take_h1(&self, generation: u64) -> Option<Lease> {
+        let mut idle = self.h1.borrow_mut();
+        let mut place = idle.len();
+        while place > 0 {
+            place -= 1;
+            let entry = &idle[place];
+            if entry.sender.is_closed() || entry.generation != generation {
+                idle.remove(place);
+            } else if entry.sender.is_ready() {
+                let entry = idle.remove(place);
+                return Some(Lease::H1 { sender: entry.sender, generation, reused: true });
+            }
+        }
+        None
+    }
+
+    fn take_h2(&self, streams_max: u32) -> Option<Lease> {
+        let mut shared = self.h2.borrow_mut();
+        shared.retain(|connection| !connection.sender.is_closed());
+        let connection = shared.iter().find(|connection| connection.streams.get() < streams_max)?;
+        connection.last_used.set(Instant::now());
+        Some(Lease::H2 {
+            sender: connection.sender.clone(),
+            stream: StreamCount::new(&connection.streams),
+            reused: true,
+        })
+    }
+
+    /// Gives an HTTP/1 connection back once its exchange is over.
+    pub fn give_back(&self, sender: http1::SendRequest<TryBody>, generation: u64) {
+        let mut idle = self.h1.borrow_mut();
+        if !sender.is_closed() && generation >= self.generation.get() && idle.len() < IDLE_H1_MAX {
+            idle.push(IdleH1 { sender, since: Instant::now(), generation });
+        }
+    }
+
+    /// Lets go of connections that nobody used for `idle_timeout`, and of closed ones.
+    pub fn sweep(&self, now: Instant, idle_timeout: Duration) {
+        let old = |since: Instant| now.saturating_duration_since(since) > idle_timeout;
+        self.h1.borrow_mut().retain(|entry| !entry.sender.is_closed() && !old(entry.since));
+        self.h2.borrow_mut().retain(|connection| {
+            let idle = connection.streams.get() == 0 && old(connection.last_used.get());
+            !connection.sender.is_closed() && !idle
+        });
+    }
+
+    fn retire_older_than(&self, generation: u64) {
+        if self.generation.get() < generation {
+            self.generation.set(generation);
+            // Dropping the handles lets hyper close each connection when its last stream has ended.
+            self.h1.borrow_mut().clear();
+            self.h2.borrow_mut().clear();
+        }
+    }
+
+    /// How many connections it keeps, for the admin page.
+    pub fn connections(&self) -> usize {
+        self.h1.borrow().len() + self.h2.borrow().len()
+    }
+}

@@ -1,0 +1,261 @@
+//! One worker: an OS thread with a runtime, listeners, pools, counters of its own. Nothing in it is shared.
+//!
+//! All that can reach it is on one list, [`Command`]. Its tasks are `!Send`, so `Rc` and `Cell` are its normal tools.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::{mpsc, oneshot},
+};
+use weft_telemetry::{Increment, Registry, Shard, Snapshot, Window};
+
+use crate::{
+    access_log::AccessLogs, certificates::Credentials, drain::Drain, listener, live::Live, live::Published,
+    tls_server::ServerConfigs,
+};
+
+/// Series a worker keeps apart in its measurement window.
+const SERIES_MAX: usize = 10_000;
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Idle connections to endpoints, unless the cluster says otherwise.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// All that can reach a worker.
+pub enum Command {
+    /// A new table; old ones die with their last request.
+    Table(Arc<Published>),
+    Credentials(Arc<Credentials>),
+    /// What the active health check found for an endpoint.
+    Health { cluster: Arc<str>, address: SocketAddr, healthy: bool },
+    /// Accept on this socket.
+    Listen { role: Role, address: SocketAddr, socket: TcpListener },
+    /// Close the socket of this address.
+    Unlisten(SocketAddr),
+    /// Refuse new connections of that side, let the open ones finish.
+    Drain(Direction),
+    /// Copies of the counters, and what the window gained since it was last asked.
+    Scrape(oneshot::Sender<Snapshot>),
+    TakeWindow(oneshot::Sender<Vec<Increment>>),
+    /// How many connections of that side are open, for the drain.
+    Connections(Direction, oneshot::Sender<usize>),
+    Stop,
+}
+
+/// Which side of the app a connection is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// Requests to our own app; they are measured here, and drained first.
+    Inbound,
+    /// The app's own requests; they work until the last inbound one has ended.
+    Outbound,
+}
+
+/// What a socket is for, before the first table says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Outbound,
+    Inbound,
+    Configured,
+}
+
+impl Role {
+    fn direction(self) -> Direction {
+        match self {
+            Role::Inbound | Role::Configured => Direction::Inbound,
+            Role::Outbound => Direction::Outbound,
+        }
+    }
+}
+
+/// The other end of a worker's mailbox.
+#[derive(Clone)]
+pub struct Mailbox(mpsc::UnboundedSender<Command>);
+
+impl Mailbox {
+    /// Fails only when the worker has ended; then there is nobody left to tell.
+    pub fn send(&self, command: Command) {
+        let _ = self.0.send(command);
+    }
+}
+
+/// What all workers are told at their start.
+#[derive(Clone)]
+pub struct WorkerSettings {
+    pub registry: Registry,
+    /// `NS/NAME` of the proxy's own service.
+    pub service: Arc<str>,
+    /// Its label `version`, or empty.
+    pub version: Arc<str>,
+}
+
+/// A worker's state; reached by `Rc` from each of its tasks.
+pub struct Worker {
+    pub settings: WorkerSettings,
+    pub shard: RefCell<Shard>,
+    pub window: RefCell<Window>,
+    drains: [Rc<Drain>; 2],
+    pub access_logs: AccessLogs,
+    pub server_configs: ServerConfigs,
+    live: RefCell<Rc<Live>>,
+    credentials: RefCell<Option<Arc<Credentials>>>,
+    started: Instant,
+    started_unix_micros: u64,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    fn new(settings: WorkerSettings) -> Worker {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Worker {
+            shard: RefCell::new(settings.registry.shard()),
+            window: RefCell::new(Window::new(SERIES_MAX)),
+            drains: Default::default(),
+            access_logs: AccessLogs::default(),
+            server_configs: ServerConfigs::default(),
+            live: RefCell::default(),
+            credentials: RefCell::default(),
+            started: Instant::now(),
+            started_unix_micros: u64::try_from(unix.as_micros()).unwrap_or(0),
+            random: Cell::new(fastrand::u64(1..)),
+            settings,
+        }
+    }
+
+    /// The switch that ends the connections of a socket.
+    pub fn drain(&self, role: Role) -> &Rc<Drain> {
+        &self.drains[role.direction() as usize]
+    }
+
+    /// The table of now. A request keeps the one that it began with.
+    pub fn live(&self) -> Rc<Live> {
+        Rc::clone(&self.live.borrow())
+    }
+
+    pub fn credentials(&self) -> Option<Arc<Credentials>> {
+        self.credentials.borrow().clone()
+    }
+
+    /// Wall-clock time from the monotonic one: a clock that is set back does not tear records.
+    pub fn unix_micros(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.started);
+        self.started_unix_micros + u64::try_from(since.as_micros()).unwrap_or(0)
+    }
+
+    /// Any clock that only goes forward, for budgets.
+    pub fn clock(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// splitmix64: not for secrets.
+    pub fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mut mixed = state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn sweep(&self) {
+        let live = self.live();
+        let now = Instant::now();
+        for cluster in live.clusters() {
+            cluster.sweep(now, cluster.cluster.http.idle_timeout.unwrap_or(POOL_IDLE_TIMEOUT));
+        }
+    }
+}
+
+/// Starts a worker on a thread of its own.
+pub fn spawn(index: usize, settings: WorkerSettings) -> std::io::Result<(Mailbox, JoinHandle<()>)> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (started, start) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => {
+                let _ = started.send(Ok(()));
+                runtime
+            }
+            Err(error) => {
+                let _ = started.send(Err(error));
+                return;
+            }
+        };
+        runtime.block_on(run(Rc::new(Worker::new(settings)), receiver));
+    })?;
+    start.recv().unwrap_or_else(|_| Err(std::io::Error::other("the worker ended at once")))?;
+    Ok((Mailbox(sender), thread))
+}
+
+async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>) {
+    let mut accepting: HashMap<SocketAddr, (Role, tokio::task::AbortHandle)> = HashMap::new();
+    let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
+    let mut log_ticks = tokio::time::interval(Duration::from_millis(500));
+    loop {
+        let command = tokio::select! {
+            command = mailbox.recv() => command,
+            _ = ticks.tick() => {
+                worker.sweep();
+                continue;
+            }
+            _ = log_ticks.tick() => {
+                worker.access_logs.flush();
+                continue;
+            }
+        };
+        match command {
+            Some(Command::Table(published)) => {
+                let live = Live::after(&worker.live(), &published, &worker.settings.registry);
+                worker.live.replace(Rc::new(live));
+            }
+            Some(Command::Credentials(credentials)) => {
+                worker.server_configs.forget();
+                worker.credentials.replace(Some(credentials));
+            }
+            Some(Command::Health { cluster, address, healthy }) => {
+                if let Some(cluster) = worker.live().cluster_named(&cluster) {
+                    cluster.set_health(address, healthy);
+                }
+            }
+            Some(Command::Listen { role, address, socket }) => {
+                let task = tokio::task::spawn_local(listener::accept(Rc::clone(&worker), role, address, socket));
+                accepting.insert(address, (role, task.abort_handle()));
+            }
+            Some(Command::Unlisten(address)) => {
+                if let Some((_, task)) = accepting.remove(&address) {
+                    task.abort();
+                }
+            }
+            Some(Command::Drain(direction)) => {
+                accepting.retain(|_, (role, task)| {
+                    let stays = role.direction() != direction;
+                    if !stays {
+                        task.abort();
+                    }
+                    stays
+                });
+                worker.drains[direction as usize].start();
+            }
+            Some(Command::Scrape(answer)) => {
+                let _ = answer.send(worker.shard.borrow().snapshot());
+            }
+            Some(Command::TakeWindow(answer)) => {
+                let now = worker.unix_micros(Instant::now()) / 1_000_000;
+                let _ = answer.send(worker.window.borrow_mut().take_increments(now));
+            }
+            Some(Command::Connections(direction, answer)) => {
+                let _ = answer.send(worker.drains[direction as usize].connections());
+            }
+            Some(Command::Stop) | None => break,
+        }
+    }
+    worker.access_logs.flush();
+}

@@ -1,0 +1,223 @@
+//! `weft proxy` and `weft agent`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+use weft_proxy::agent::AgentConfig;
+use weft_proxy::config::{AppPort, Config, Control, Locality};
+
+/// What a proxy and an agent share: who they are and whom they join.
+#[derive(Args)]
+struct Member {
+    /// The control plane to join, https://HOST:7701.
+    #[arg(long, value_name = "URL", env = "WEFT_CONTROL")]
+    control: Option<String>,
+    /// The service that this is an instance of.
+    #[arg(long, value_name = "NAME", env = "WEFT_SERVICE")]
+    service: Option<String>,
+    /// The service's namespace.
+    #[arg(short, long, default_value = "default", env = "WEFT_NAMESPACE")]
+    namespace: String,
+    /// The workload's name (default: SERVICE and five random characters, kept in the state directory).
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// A port of the app, PORT or NAME:PORT; may be repeated.
+    #[arg(long = "port", value_name = "PORT")]
+    ports: Vec<String>,
+    /// A label of the workload, KEY=VALUE, such as version=v2; may be repeated.
+    #[arg(long = "label", value_name = "K=V")]
+    labels: Vec<String>,
+    /// The address that other members reach this one at.
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    address: IpAddr,
+    /// Where it runs: REGION[/ZONE[/SUBZONE]].
+    #[arg(long, value_name = "PLACE", env = "WEFT_LOCALITY")]
+    locality: Option<String>,
+    /// The file with the one-time join token; needed for the first start only.
+    #[arg(long, value_name = "FILE", env = "WEFT_TOKEN_FILE")]
+    token: Option<PathBuf>,
+    /// The state directory: identity and agent.sock.
+    #[arg(long, value_name = "DIR", env = "WEFT_STATE")]
+    state: Option<PathBuf>,
+    /// A YAML or JSON file of these settings, keys named as the flags.
+    #[arg(long, value_name = "FILE", env = "WEFT_CONFIG")]
+    config: Option<String>,
+    /// Print each setting and where it comes from, and end.
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// One proxy: a service's sidecar.
+#[derive(Args)]
+#[command(after_help = "Example: weft proxy --control https://10.0.0.1:7701 --service be1 --port 8080 --token be1.token")]
+pub struct ProxyArgs {
+    /// A standard Envoy v3 bootstrap, instead of --control and --service.
+    #[arg(short = 'c', long = "bootstrap", value_name = "FILE", conflicts_with_all = ["control", "service"])]
+    bootstrap: Option<PathBuf>,
+    #[command(flatten)]
+    member: Member,
+    /// Where the app listens (default: --address when that is a loopback address, else 127.0.0.1).
+    #[arg(long, value_name = "IP")]
+    app_address: Option<IpAddr>,
+    /// Threads that carry traffic.
+    #[arg(long, default_value_t = 1, value_name = "N", env = "WEFT_WORKERS")]
+    workers: usize,
+    /// The app's own calls go to this address.
+    #[arg(long, value_name = "ADDRESS")]
+    outbound: Option<SocketAddr>,
+    /// Traffic from other members comes to this address.
+    #[arg(long, value_name = "ADDRESS")]
+    inbound: Option<SocketAddr>,
+    /// Admin, on loopback.
+    #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
+    admin: SocketAddr,
+    /// Metrics and /ready.
+    #[arg(long, default_value = "127.0.0.1:15020", value_name = "ADDRESS")]
+    metrics: SocketAddr,
+    /// Print the chosen ports as one JSON line on stdout.
+    #[arg(long)]
+    print_ports: bool,
+}
+
+/// A host's identity agent: SPIFFE Workload API and SDS on a Unix socket.
+#[derive(Args)]
+#[command(after_help = "Example: weft agent --control https://10.0.0.1:7701 --service be2 --port 8080 --kind envoy --token be2.token")]
+pub struct AgentArgs {
+    #[command(flatten)]
+    member: Member,
+    /// What serves the traffic beside this agent: envoy, grpc, or none.
+    #[arg(long, default_value = "none", value_parser = ["envoy", "grpc", "none"])]
+    kind: String,
+    /// The port at which that proxy takes members' traffic.
+    #[arg(long, default_value_t = 15006)]
+    inbound_port: u16,
+    /// Print the socket as one JSON line on stdout, once it is there.
+    #[arg(long)]
+    print_ports: bool,
+}
+
+pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
+    let state = super::state_dir(args.member.state.as_ref());
+    let mut config = match &args.bootstrap {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            { let _ = (text, state); bail!("bootstrap") }
+        }
+        None => joined(&args.member, state)?,
+    };
+    config.workers = args.workers.max(1);
+    let address = args.member.address;
+    config.node.app_address = args.app_address.unwrap_or(if address.is_loopback() { address } else { IpAddr::V4(Ipv4Addr::LOCALHOST) });
+    if args.bootstrap.is_none() {
+        config.ports.admin = Some(args.admin);
+        config.ports.metrics = Some(args.metrics);
+    }
+    if let Some(outbound) = args.outbound {
+        config.ports.outbound = Some(outbound.port());
+        config.node.address = outbound.ip();
+    }
+    if let Some(inbound) = args.inbound {
+        config.ports.inbound = Some(inbound.port());
+        config.node.address = inbound.ip();
+    }
+    if args.print_ports {
+        config.on_ready = Some(Box::new(|ports| {
+            println!("{}", serde_json::to_string(&ports).unwrap_or_default());
+        }));
+    }
+    weft_proxy::run(config)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn joined(member: &Member, state: PathBuf) -> anyhow::Result<Config> {
+    let Some(service) = &member.service else { bail!("which service is this? give --service NAME, or a bootstrap with -c FILE") };
+    let Some(control) = &member.control else { bail!("which control plane? give --control https://HOST:7701, or a bootstrap with -c FILE") };
+    let mut config = Config::new(&member.namespace, service, state);
+    config.node.name.clone_from(&member.name);
+    config.node.address = member.address;
+    config.node.labels = labels(&member.labels)?;
+    config.node.ports = member.ports.iter().map(|text| port(text)).collect::<anyhow::Result<_>>()?;
+    config.node.locality = locality(member.locality.as_deref());
+    config.control = Some(Control { address: control.clone(), token: token(member)? });
+    Ok(config)
+}
+
+fn token(member: &Member) -> anyhow::Result<Option<String>> {
+    let Some(path) = &member.token else { return Ok(None) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the join token {}", path.display()))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
+fn labels(pairs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    pairs
+        .iter()
+        .map(|pair| match pair.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => bail!("--label {pair}: write KEY=VALUE, such as version=v2"),
+        })
+        .collect()
+}
+
+fn port(text: &str) -> anyhow::Result<AppPort> {
+    let (name, number) = text.rsplit_once(':').unwrap_or(("", text));
+    match number.parse::<u16>() {
+        Ok(port) if port > 0 => Ok(AppPort { name: name.to_owned(), port }),
+        _ => bail!("--port {text}: write a port from 1 to 65535, or NAME:PORT"),
+    }
+}
+
+fn locality(text: Option<&str>) -> Locality {
+    let mut parts = text.unwrap_or_default().splitn(3, '/').map(str::to_owned);
+    let mut next = || parts.next().unwrap_or_default();
+    Locality { region: next(), zone: next(), subzone: next() }
+}
+
+pub fn run_agent(args: AgentArgs) -> anyhow::Result<ExitCode> {
+    let state = super::state_dir(args.member.state.as_ref());
+    let config = joined(&args.member, state)?;
+    let Some(control) = config.control else { bail!("which control plane? give --control https://HOST:7701") };
+    let mut node = config.node;
+    node.kind = args.kind;
+    let stop = CancellationToken::new();
+    let agent = weft_proxy::agent::run(AgentConfig {
+        node,
+        control,
+        state: config.state,
+        inbound_port: args.inbound_port,
+        socket: None,
+        join_as_workload: true,
+        stop: stop.clone(),
+        on_ready: Some(Box::new(move |ready| {
+            if args.print_ports {
+                println!("{}", serde_json::json!({"agent": ready.socket}));
+            } else {
+                eprintln!("weft agent: serving {}", ready.socket.display());
+            }
+        })),
+    });
+    super::block_on(async move {
+        tokio::spawn(async move {
+            super::told_to_stop().await;
+            stop.cancel();
+        });
+        agent.await
+    })??;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ports_and_labels_say_what_they_want() {
+        assert_eq!(super::port("http:8080").unwrap().name, "http");
+        assert_eq!(super::port("8080").unwrap().port, 8080);
+        assert!(super::port("0").is_err() && super::port("x").is_err() && super::port("70000").is_err());
+        assert!(super::labels(&["version".into()]).is_err());
+        assert_eq!(super::labels(&["a=b=c".into()]).unwrap()["a"], "b=c");
+    }
+}

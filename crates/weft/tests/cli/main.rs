@@ -1,0 +1,134 @@
+//! The command line: what it prints, and how it says no.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics; that is its answer")]
+
+use std::process::{Command, Output};
+
+use weft_testkit::Mesh;
+
+const WEFT: &str = env!("CARGO_BIN_EXE_weft");
+
+fn weft(args: &[&str]) -> Output {
+    Command::new(WEFT).args(args).env("NO_COLOR", "1").output().unwrap()
+}
+
+fn stderr(out: &Output) -> String {
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+const FIVE_MISTAKES: &str = r"apiVersion: v1
+kind: Service
+metadata: {name: shop}
+spec:
+  selector: {app: shop}
+  ports: [{name: http, port: 99999, targetPort: 8080}]
+---
+apiVersion: weft.dev/v1
+kind: TrafficPolicy
+metadata: {name: slow}
+spec:
+  targetRefs: [{kind: Service, name: shop}]
+  timeouts: {requst: 3s}
+  retry: {attempts: lots}
+---
+apiVersion: weft.dev/v1
+kind: AccessPolicy
+metadata: {name: Bad_Name}
+spec:
+  action: Permit
+  rules: []
+";
+
+#[test]
+fn a_file_with_five_mistakes_reports_five_and_stores_nothing() {
+    let mesh = Mesh::start(WEFT).unwrap();
+    let file = mesh.file("five.yaml", FIVE_MISTAKES).unwrap();
+    let out = mesh.cli(&["apply", "-f", &file.to_string_lossy()]).unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    let text = stderr(&out);
+    for (line, word) in [(6, "99999"), (13, "requst"), (14, "lots"), (18, "Bad_Name"), (20, "Permit")] {
+        let told = text.lines().any(|l| l.contains(&format!("five.yaml:{line}")) && l.contains(word));
+        assert!(told, "line {line} ({word}) is not told:\n{text}");
+    }
+    assert!(text.contains("5 problems"), "{text}");
+    assert!(text.contains("request"), "the hint for `requst` is missing:\n{text}");
+    let services = mesh.json(&["get", "services"]).unwrap();
+    assert!(!services.to_string().contains("shop"), "{services}");
+}
+
+#[test]
+fn wrong_usage_is_two_and_a_failure_is_one() {
+    assert_eq!(weft(&["stat", "--by"]).status.code(), Some(2));
+    assert_eq!(weft(&["no-such-command"]).status.code(), Some(2));
+    let out = weft(&["status", "--state", "/nonexistent"]);
+    assert_eq!(out.status.code(), Some(1));
+    assert!(stderr(&out).contains("/nonexistent"), "{}", stderr(&out));
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let help = String::from_utf8_lossy(&weft(&["--help"]).stdout).into_owned();
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|l| !l.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|l| !l.is_empty())
+        .filter_map(|l| l.strip_prefix("  ").filter(|l| !l.starts_with(' '))?.split_whitespace().next())
+        .filter(|c| *c != "help")
+        .collect();
+    assert!(commands.len() >= 15, "{commands:?}");
+    for command in commands {
+        let out = weft(&[command, "--help"]);
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(text.contains("Example: weft "), "weft {command} --help has no example:\n{text}");
+    }
+}
+
+#[test]
+fn settings_come_from_flag_then_variable_then_file_and_it_can_be_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("weft.yaml");
+    std::fs::write(&file, "api: 127.0.0.1:1111\nxds: 127.0.0.1:2222\ndns: 127.0.0.1:3333\n").unwrap();
+    let out = Command::new(WEFT)
+        .args(["control", "--print-config", "--api", "127.0.0.1:4444", "--config"])
+        .arg(&file)
+        .env("WEFT_XDS", "127.0.0.1:5555")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    for line in ["api: 127.0.0.1:4444  # flag", "xds: 127.0.0.1:5555  # variable", "dns: 127.0.0.1:3333  # file"] {
+        assert!(text.contains(line), "`{line}` is not in:\n{text}{}", stderr(&out));
+    }
+    std::fs::write(&file, "apy: 1\n").unwrap();
+    let out = Command::new(WEFT).args(["control", "--print-config", "--config"]).arg(&file).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    assert!(stderr(&out).contains("`apy`"), "{}", stderr(&out));
+}
+
+#[test]
+fn a_service_is_applied_got_described_and_deleted() {
+    let mesh = Mesh::start(WEFT).unwrap();
+    let text = "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\nspec: {selector: {app: shop}, ports: [{port: 80}]}\n";
+    assert!(mesh.apply(text).unwrap().contains("created"));
+    assert!(mesh.apply(text).unwrap().contains("unchanged"));
+    assert!(mesh.apply(&text.replace("80", "81")).unwrap().contains("configured"));
+    assert!(mesh.ok(&["get", "svc"]).unwrap().contains("shop"));
+    assert_eq!(mesh.json(&["get", "svc", "shop"]).unwrap()["spec"]["ports"][0]["port"], 81);
+    assert!(mesh.ok(&["describe", "service", "shop"]).unwrap().contains("shop"));
+    assert!(mesh.ok(&["delete", "service", "shop"]).unwrap().contains("deleted"));
+    assert!(!mesh.cli(&["get", "service", "shop"]).unwrap().status.success());
+}
+
+#[test]
+fn a_taken_port_is_one_sentence_that_names_it() {
+    let mesh = Mesh::start(WEFT).unwrap();
+    let second = tempfile::tempdir().unwrap();
+    let out = Command::new(WEFT)
+        .args(["control", "--xds", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--api", &format!("127.0.0.1:{}", mesh.api), "--state"])
+        .arg(second.path())
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    let text = stderr(&out);
+    assert!(text.contains(&mesh.api.to_string()) && text.contains("taken"), "{text}");
+    assert_eq!(text.trim().lines().count(), 1, "{text}");
+}
