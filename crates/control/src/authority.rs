@@ -128,7 +128,13 @@ impl Authority {
     }
 
     /// Signs a request of somebody who has proven to be `id`.
-    pub fn sign(&self, csr_der: &[u8], id: &SpiffeId, now: SystemTime, ttl: Duration) -> Result<Issued, Refusal> {
+    pub fn sign(
+        &self,
+        csr_der: &[u8],
+        id: &SpiffeId,
+        now: SystemTime,
+        ttl: Duration,
+    ) -> Result<Issued, Refusal> {
         let issued = self.issuer.issue(csr_der, id, now, ttl, random()?)?;
         self.issued.fetch_add(1, Ordering::Relaxed);
         tracing::info!(%id, serial = issued.serial_hex, "certificate issued");
@@ -232,6 +238,7 @@ fn key(secret: &TokenSecret) -> Key {
 
 fn random<const N: usize>() -> Result<[u8; N], Refusal> {
     let mut bytes = [0; N];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Refusal::Store("no randomness from the system".to_owned()))?;
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| Refusal::Store("no randomness from the system".to_owned()))?;
     Ok(bytes)
 }

@@ -84,7 +84,8 @@ impl Hold {
     /// The proxy says that it leaves. Whether this stream still held the lease.
     pub fn release(self) -> bool {
         let mut table = self.leases.table();
-        let ours = matches!(table.leases.get(&self.workload), Some(State::Held(holder)) if *holder == self.holder);
+        let ours =
+            matches!(table.leases.get(&self.workload), Some(State::Held(holder)) if *holder == self.holder);
         if ours {
             table.leases.remove(&self.workload);
         }

@@ -222,11 +222,19 @@ impl Writer {
             // Counted before, but perhaps in a write that failed: it waits for this one too.
             Verdict::Repeat => waiting.push(done),
             Verdict::TooOld => {
-                tracing::warn!(proxy, start = buckets.start_unix, "measurements older than what is remembered");
+                tracing::warn!(
+                    proxy,
+                    start = buckets.start_unix,
+                    "measurements older than what is remembered"
+                );
                 let _ = done.send(Taken::Durable);
             }
             Verdict::Refused => {
-                tracing::warn!(proxy, start = buckets.start_unix, "measurements refused: a clock far ahead, or too many");
+                tracing::warn!(
+                    proxy,
+                    start = buckets.start_unix,
+                    "measurements refused: a clock far ahead, or too many"
+                );
                 let _ = done.send(Taken::Later);
             }
         }

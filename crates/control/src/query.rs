@@ -60,7 +60,8 @@ impl Window {
     /// From and to, in Unix seconds.
     fn read(&self, now: u64) -> Result<(u64, u64), Wrong> {
         let instant = |name: &str, text: &str| {
-            clock::parse_instant(text).ok_or_else(|| bad(format!("{name}={text}: write RFC 3339 or Unix seconds")))
+            clock::parse_instant(text)
+                .ok_or_else(|| bad(format!("{name}={text}: write RFC 3339 or Unix seconds")))
         };
         let to = match &self.to {
             Some(text) => instant("to", text)?,
@@ -94,7 +95,11 @@ struct Stat {
 async fn stat(State(core): State<Arc<Core>>, Params(asked): Params<Stat>) -> Result<Json<Value>, Wrong> {
     let (from, to) = asked.window.read(clock::unix(SystemTime::now()))?;
     let namespace = asked.namespace.as_deref().unwrap_or(weft_model::DEFAULT_NAMESPACE);
-    let service = asked.service.as_deref().filter(|s| !s.is_empty()).map(|s| ServiceId::parse(s, namespace).to_string());
+    let service = asked
+        .service
+        .as_deref()
+        .filter(|s| !s.is_empty())
+        .map(|s| ServiceId::parse(s, namespace).to_string());
     let by = dimensions(asked.by.as_deref().unwrap_or(""))?;
     let query = Query { service: service.clone(), from, to, by: by.clone(), ..Query::default() };
     // The sum over a long window is work for a thread of its own.
@@ -214,7 +219,9 @@ fn findings(core: &Core, now: SystemTime) -> Vec<Finding> {
                 severity: Severity::Error,
                 object: format!("proxy {}", row.name),
                 message: format!("it refused {}: {}", nack.resource, nack.message),
-                hint: "it serves on with its last good configuration; change the object that the message names".into(),
+                hint:
+                    "it serves on with its last good configuration; change the object that the message names"
+                        .into(),
             });
         }
         if row.connected && row.acked != row.latest && row.lag_ms > 10_000 {
@@ -241,7 +248,9 @@ async fn token(State(core): State<Arc<Core>>, Json(wanted): Json<TokenWanted>) -
     let namespace = wanted.namespace.as_deref().unwrap_or(weft_model::DEFAULT_NAMESPACE);
     let service = ServiceId::parse(&wanted.service, namespace);
     let ttl = match &wanted.ttl {
-        Some(text) => clock::parse_duration(text).ok_or_else(|| bad(format!("ttl {text}: write for example 10m")))?,
+        Some(text) => {
+            clock::parse_duration(text).ok_or_else(|| bad(format!("ttl {text}: write for example 10m")))?
+        }
         None => TOKEN_TTL,
     };
     let store = core.store.as_ref();

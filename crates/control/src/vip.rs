@@ -100,9 +100,13 @@ mod tests {
 
     #[test]
     fn an_annotation_is_added_to_what_is_there() {
-        let mut object = serde_json::json!({"metadata": {"name": "a", "annotations": {"x": "y"}}, "spec": {"odd": 1}});
+        let mut object =
+            serde_json::json!({"metadata": {"name": "a", "annotations": {"x": "y"}}, "spec": {"odd": 1}});
         assert!(annotate(&mut object, Ipv4Addr::new(240, 240, 0, 1)));
         assert_eq!(object["metadata"]["annotations"]["weft.dev/vip"], "240.240.0.1");
-        assert_eq!((&object["metadata"]["annotations"]["x"], &object["spec"]["odd"]), (&"y".into(), &1.into()));
+        assert_eq!(
+            (&object["metadata"]["annotations"]["x"], &object["spec"]["odd"]),
+            (&"y".into(), &1.into())
+        );
     }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use weft_link::Hello;
-use weft_model::names::APP_LABEL;
 use weft_model::Kind;
+use weft_model::names::APP_LABEL;
 use weft_store::{CommitError, Selector, Store, StoreError, Stored, Transaction};
 
 use crate::clock;
@@ -37,9 +37,15 @@ pub enum WorkloadError {
 }
 
 /// Writes the Workload that a hello describes, unless it stands there already.
-pub async fn write(store: &dyn Store, hello: &Hello, identity: &str, now: SystemTime) -> Result<(), WorkloadError> {
+pub async fn write(
+    store: &dyn Store,
+    hello: &Hello,
+    identity: &str,
+    now: SystemTime,
+) -> Result<(), WorkloadError> {
     let key = seed::key(Kind::Workload, &hello.namespace, &hello.workload_name);
-    let mut labels: BTreeMap<&str, &str> = hello.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let mut labels: BTreeMap<&str, &str> =
+        hello.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     labels.insert(APP_LABEL, &hello.service);
     let spec = spec(hello, identity, now);
     edit(store, &key, |before| {
@@ -94,7 +100,8 @@ fn spec(hello: &Hello, identity: &str, now: SystemTime) -> Value {
         spec["inboundPort"] = hello.inbound_port.into();
     }
     if let Some(locality) = &hello.locality {
-        spec["locality"] = json!({"region": locality.region, "zone": locality.zone, "subzone": locality.subzone});
+        spec["locality"] =
+            json!({"region": locality.region, "zone": locality.zone, "subzone": locality.subzone});
     }
     spec
 }

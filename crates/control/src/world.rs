@@ -123,7 +123,10 @@ impl World {
     /// The objects that need an address and have none, in order, with their JSON.
     pub fn without_vip(&self) -> Vec<(Key, Revision, Value)> {
         let needs = self.entries.iter().filter(|(_, entry)| {
-            entry.stamped.as_deref().is_some_and(|stamped| wants_vip(&stamped.object) && vip_of(stamped).is_none())
+            entry
+                .stamped
+                .as_deref()
+                .is_some_and(|stamped| wants_vip(&stamped.object) && vip_of(stamped).is_none())
         });
         needs.map(|(key, entry)| (key.clone(), entry.revision, entry.value.clone())).collect()
     }
@@ -139,7 +142,8 @@ impl World {
     }
 
     fn mesh(&self) -> Mesh {
-        let mesh = self.entries.values().find(|entry| entry.id.kind == Kind::Mesh && entry.id.name == "default");
+        let mesh =
+            self.entries.values().find(|entry| entry.id.kind == Kind::Mesh && entry.id.name == "default");
         match mesh.and_then(|entry| entry.stamped.as_deref()).map(|stamped| &stamped.object.body) {
             Some(Body::Mesh(mesh)) => mesh.clone(),
             _ => Mesh::default(),
@@ -167,9 +171,8 @@ impl World {
         for (key, entry) in &self.entries {
             let Some(stamped) = &entry.stamped else { continue };
             let id = ServiceId::new(entry.id.namespace.as_str(), entry.id.name.as_str());
-            let vip = vip_of(stamped).or_else(|| {
-                if wants_vip(&stamped.object) { self.vip_remembered(key) } else { None }
-            });
+            let vip = vip_of(stamped)
+                .or_else(|| if wants_vip(&stamped.object) { self.vip_remembered(key) } else { None });
             match &stamped.object.body {
                 Body::Service(service) => {
                     let view = service_view(id.clone(), service, vip, stamped.revision, &instances);

@@ -127,13 +127,18 @@ async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
 async fn put(running: &Running, kind: Kind, name: &str, spec: serde_json::Value) {
     let namespace = if kind.info().namespaced { "default" } else { "" };
     let object = weft_control::seed::object(kind, namespace, name, spec, SystemTime::now());
-    let write = Transaction::put(weft_control::seed::key(kind, namespace, name), object.to_string().into_bytes());
+    let write =
+        Transaction::put(weft_control::seed::key(kind, namespace, name), object.to_string().into_bytes());
     running.core().store.commit(write).await.unwrap();
 }
 
 fn node(id: &str, cluster: &str) -> Node {
     let text = |text: &str| Value { kind: Some(Word::StringValue(text.to_owned())) };
-    let fields = [("kind", text("weft")), ("address", text("127.0.0.9")), ("outbound_address", text("127.0.0.9:15001"))];
+    let fields = [
+        ("kind", text("weft")),
+        ("address", text("127.0.0.9")),
+        ("outbound_address", text("127.0.0.9:15001")),
+    ];
     Node {
         id: id.into(),
         cluster: cluster.into(),
@@ -144,7 +149,10 @@ fn node(id: &str, cluster: &str) -> Node {
 
 async fn ask(channel: Channel, node: Node, type_url: &str) -> Result<DiscoveryResponse, Status> {
     let (requests, stream) = mpsc::channel(4);
-    requests.send(DiscoveryRequest { node: Some(node), type_url: type_url.into(), ..Default::default() }).await.unwrap();
+    requests
+        .send(DiscoveryRequest { node: Some(node), type_url: type_url.into(), ..Default::default() })
+        .await
+        .unwrap();
     let mut client = AggregatedDiscoveryServiceClient::new(channel);
     let mut answers = client.stream_aggregated_resources(ReceiverStream::new(stream)).await?.into_inner();
     let answer = tokio::time::timeout(PATIENCE, answers.message()).await.unwrap()?;
@@ -204,14 +212,21 @@ async fn of_many_users_of_one_token_one_wins() {
 async fn a_member_joins_is_an_endpoint_measures_and_leaves() {
     let dir = tempfile::tempdir().unwrap();
     let running = start(dir.path()).await;
-    put(&running, Kind::Service, "be4", json!({"selector": {"app": "be4"}, "ports": [{"port": 80, "targetPort": 8080}]})).await;
+    put(
+        &running,
+        Kind::Service,
+        "be4",
+        json!({"selector": {"app": "be4"}, "ports": [{"port": 80, "targetPort": 8080}]}),
+    )
+    .await;
     let (svid, bundle) = join(&running, "be4").await;
     assert_eq!(svid.id().as_str(), "spiffe://mesh.internal/ns/default/sa/be4");
     let member = as_member(&running, &svid, &bundle).await;
 
     let key = PrivateKey::generate().unwrap();
     LinkClient::new(member.clone()).renew(RenewRequest { csr_der: csr(&key, "be4") }).await.unwrap();
-    let stolen = LinkClient::new(member.clone()).renew(RenewRequest { csr_der: csr(&key, "fe") }).await.unwrap_err();
+    let stolen =
+        LinkClient::new(member.clone()).renew(RenewRequest { csr_der: csr(&key, "fe") }).await.unwrap_err();
     assert_eq!(stolen.code(), Code::PermissionDenied);
 
     let pretended = say(member.clone(), hello("fe", "fe-1")).await.unwrap_err();

@@ -25,8 +25,8 @@ use weft_control::{seed, vip};
 use weft_routing::authorize::{self, PolicyInput};
 use weft_routing::table::{RoutingTable, Staged};
 use weft_routing::{
-    ClusterChoice, ConnectionView, Forward, HeadView, HttpConfig, HttpFilter, NetworkFilter, RouteAction, Strictness,
-    TransportProtocol,
+    ClusterChoice, ConnectionView, Forward, HeadView, HttpConfig, HttpFilter, NetworkFilter, RouteAction,
+    Strictness, TransportProtocol,
 };
 use weft_store::{Batch, Stored};
 
@@ -191,14 +191,21 @@ fn route(table: &RoutingTable, http: &HttpConfig, call: &Call<'_>) -> String {
     let head = call.head();
     let Some(found) = bound.config.find(&head, 0) else { return "404".to_owned() };
     match &found.route.action {
-        RouteAction::Forward(forward) => format!("{} route {}{}", choice(&forward.clusters), found.route.name, extras(found.route, forward)),
+        RouteAction::Forward(forward) => format!(
+            "{} route {}{}",
+            choice(&forward.clusters),
+            found.route.name,
+            extras(found.route, forward)
+        ),
         RouteAction::Redirect(redirect) => format!(
             "redirect {} {} {:?}",
             redirect.status.as_u16(),
             redirect.host.as_deref().unwrap_or("-"),
             redirect.path
         ),
-        RouteAction::Respond(response) => format!("respond {} route {}", response.status.as_u16(), found.route.name),
+        RouteAction::Respond(response) => {
+            format!("respond {} route {}", response.status.as_u16(), found.route.name)
+        }
         RouteAction::NonForwarding => "none".to_owned(),
     }
 }
@@ -256,7 +263,8 @@ fn inbound(table: &RoutingTable, port: u16, text: &str) -> String {
     };
     let (rules, end) = match &chain.filter {
         NetworkFilter::Http(http) => {
-            let rules: Vec<_> = http.filters.iter().map(|HttpFilter::Rbac(rbac)| rbac.rules.clone()).collect();
+            let rules: Vec<_> =
+                http.filters.iter().map(|HttpFilter::Rbac(rbac)| rbac.rules.clone()).collect();
             (rules, http.clone())
         }
         NetworkFilter::Tcp(tcp) => {
@@ -312,7 +320,11 @@ fn check(name: &str, page: &str) -> Vec<String> {
             outbound(table(who), call)
         };
         if found != expected.trim() {
-            wrong.push(format!("{name}: {}\n  expected {}\n  found    {found}", question.trim(), expected.trim()));
+            wrong.push(format!(
+                "{name}: {}\n  expected {}\n  found    {found}",
+                question.trim(),
+                expected.trim()
+            ));
         }
     }
     wrong

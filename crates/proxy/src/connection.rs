@@ -1,95 +1,34 @@
 //! One connection: first bytes → filter chain → TLS → codec, or bytes to be copied.
 //!
 //! Whatever fails here closes the connection and is counted; an answer needs HTTP, and HTTP needs a chain. What later
-//! requests want to know of their connection is resolved once, into [`Peer`].
+//! requests want to know of their connection is resolved once, into a [`Peer`].
 
-use std::{
-    cell::{Cell, RefCell},
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
-use http::HeaderValue;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use weft_identity::tls::peer_id;
 use weft_routing::{
-    Codec, ConnectionView, FilterChain, HttpConfig, Listener, NetworkFilter, Route, TransportProtocol, authorize,
-    table::BoundRoutes,
+    Codec, ConnectionView, FilterChain, HttpConfig, Listener, NetworkFilter, TransportProtocol, authorize,
 };
-use weft_telemetry::buckets::{SeriesId, SeriesKey};
 use weft_wire::{Progress, Protocol, tls_hello};
 
 use crate::{
-    access_log::AccessLog,
-    drain::Drain,
     http::{h1, h2, request},
-    live::{ClusterLabels, Live},
-    meters::ListenerMeters,
     net::{Prefixed, original_dst::original_dst},
+    peer::Peer,
     tcp,
-    worker::{Direction, Role, Worker},
+    worker::{Role, Worker},
 };
 
 /// For the first bytes and for the handshake.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
-const SERIES_CACHED_MAX: usize = 64;
-
-/// What is known of a connection, for all of its requests.
-pub struct Peer {
-    pub worker: Rc<Worker>,
-    pub remote: SocketAddr,
-    pub local: SocketAddr,
-    /// Where the caller wanted to go before a redirect, else `local`.
-    pub destination: SocketAddr,
-    pub server_name: Option<String>,
-    /// The verified SPIFFE id.
-    pub principal: Option<String>,
-    /// `NS/NAME` of the verified caller, else empty.
-    caller: String,
-    pub tls: &'static str,
-    pub tls_version: &'static str,
-    /// Ready to be sent to the app.
-    pub client_cert: Option<HeaderValue>,
-    pub direction: Direction,
-    drain: Rc<Drain>,
-    pub meters: ListenerMeters,
-    pub access_logs: Vec<Rc<AccessLog>>,
-    pub open_requests: Rc<Cell<u32>>,
-    /// Bytes came that are no request yet; for the head's timeout.
-    pub heard: Arc<AtomicBool>,
-    listener: Arc<str>,
-    chain: Arc<str>,
-    view: RefCell<Option<Rc<ChainView>>>,
-    series: RefCell<Vec<CachedSeries>>,
-}
-
-/// A chain's HTTP settings as one table has them.
-pub struct ChainView {
-    pub live: Rc<Live>,
-    pub config: Arc<HttpConfig>,
-    pub routes: Arc<BoundRoutes>,
-}
-
-struct CachedSeries {
-    // Both are kept alive here, so that an address is never that of another route.
-    route: Option<Arc<Route>>,
-    cluster: Option<Arc<str>>,
-    id: SeriesId,
-}
 
 /// What the first bytes said.
 struct Seen {
@@ -139,32 +78,11 @@ pub async fn serve(worker: Rc<Worker>, role: Role, bound: SocketAddr, mut stream
         tracing::debug!(%remote, listener = %listener.name, "no filter chain takes this connection");
         return;
     };
-    let mut peer = Peer {
-        access_logs: access_logs(&worker, chain),
-        remote,
-        local,
-        destination,
-        server_name: seen.server_name,
-        principal: None,
-        caller: String::new(),
-        tls: "none",
-        tls_version: "",
-        client_cert: None,
-        direction: match role {
-            Role::Inbound => Direction::Inbound,
-            _ if *listener.name == *"inbound" => Direction::Inbound,
-            _ => Direction::Outbound,
-        },
-        drain,
-        meters,
-        open_requests: Rc::default(),
-        heard: Arc::default(),
-        listener: Arc::clone(&listener.name),
-        chain: Arc::clone(&chain.name),
-        view: RefCell::default(),
-        series: RefCell::default(),
-        worker: Rc::clone(&worker),
-    };
+    let mut peer = Peer::new(&worker, role, listener, chain, meters);
+    peer.remote = remote;
+    peer.local = local;
+    peer.destination = destination;
+    peer.server_name = seen.server_name;
     let stream = Prefixed::new(first, stream);
     let Some(wanted) = &chain.tls else {
         return serve_chain(Rc::new(peer), chain, stream, None).await;
@@ -329,139 +247,6 @@ fn admitted(peer: &Peer, chain: &FilterChain) -> bool {
 async fn unconfigured(worker: &Rc<Worker>, role: Role, stream: TcpStream) {
     if role == Role::Outbound {
         request::answer_unconfigured(worker, stream).await;
-    }
-}
-
-fn access_logs(worker: &Worker, chain: &FilterChain) -> Vec<Rc<AccessLog>> {
-    match &chain.filter {
-        NetworkFilter::Http(config) => worker.access_logs.open(&config.access_log),
-        NetworkFilter::Tcp(config) => worker.access_logs.open(&config.access_log),
-    }
-}
-
-impl Peer {
-    fn on_tls(&mut self, session: &rustls::ServerConnection) {
-        self.tls = "tls";
-        self.tls_version = match session.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
-            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-            _ => "",
-        };
-        if let Some(name) = session.server_name() {
-            self.server_name = Some(name.to_ascii_lowercase());
-        }
-        let Some(Ok(id)) = session.peer_certificates().map(peer_id) else {
-            return;
-        };
-        self.tls = "mtls";
-        if let (Some(namespace), Some(name)) = (id.namespace(), id.service_account()) {
-            self.caller = format!("{namespace}/{name}");
-        }
-        let own = self.worker.credentials();
-        let by = own.as_ref().map_or("", |own| own.svid.id().as_str());
-        self.client_cert = HeaderValue::try_from(format!("By={by};URI={}", id.as_str())).ok();
-        self.principal = Some(id.as_str().to_owned());
-    }
-
-    /// The chain as the newest table has it; `None` when it is gone, and with it the right to be served.
-    pub fn view(&self) -> Option<Rc<ChainView>> {
-        let live = self.worker.live();
-        if let Some(view) = &*self.view.borrow()
-            && view.live.generation() == live.generation()
-        {
-            return Some(Rc::clone(view));
-        }
-        let view = self.renewed_view(live).map(Rc::new);
-        self.view.replace(view.clone());
-        view
-    }
-
-    #[cold]
-    fn renewed_view(&self, live: Rc<Live>) -> Option<ChainView> {
-        let listener = live.table().listener(&self.listener)?;
-        let chain =
-            listener.chains.iter().chain(&listener.default_chain).find(|chain| chain.name == self.chain)?;
-        let NetworkFilter::Http(config) = &chain.filter else { return None };
-        let routes = Arc::clone(live.table().routes(config.routes.key())?);
-        Some(ChainView { config: Arc::clone(config), routes, live })
-    }
-
-    /// The port that the caller meant: between members the SNI names the app's.
-    pub fn destination_port(&self) -> u16 {
-        self.server_name
-            .as_deref()
-            .and_then(|name| name.strip_prefix('p')?.split_once('.')?.0.parse().ok())
-            .unwrap_or_else(|| self.destination.port())
-    }
-
-    pub fn policy_input<'a>(&'a self, head: Option<&'a weft_routing::HeadView<'a>>) -> authorize::PolicyInput<'a> {
-        authorize::PolicyInput {
-            head,
-            principal: self.principal.as_deref(),
-            authenticated: self.principal.is_some(),
-            source_ip: self.remote.ip(),
-            remote_ip: self.remote.ip(),
-            destination_ip: self.destination.ip(),
-            destination_port: self.destination_port(),
-            server_name: self.server_name.as_deref(),
-        }
-    }
-
-    /// Where a request is measured: here when it is for our own app, or for a service outside the mesh.
-    pub fn series(&self, route: Option<&Arc<Route>>, cluster: Option<&ClusterLabels>) -> Option<SeriesId> {
-        let external = cluster.and_then(|cluster| cluster.external.as_ref());
-        if self.direction == Direction::Outbound && external.is_none() {
-            return None; // its callee counts it
-        }
-        let mut cached = self.series.borrow_mut();
-        let same_route = |known: &CachedSeries| match (&known.route, route) {
-            (Some(known), Some(route)) => Arc::ptr_eq(known, route),
-            (None, None) => true,
-            _ => false,
-        };
-        let same_cluster = |known: &CachedSeries| match (&known.cluster, cluster) {
-            (Some(known), Some(cluster)) => Arc::ptr_eq(known, &cluster.name),
-            (None, None) => true,
-            _ => false,
-        };
-        if let Some(known) = cached.iter().find(|known| same_route(known) && same_cluster(known)) {
-            return Some(known.id);
-        }
-        let settings = &self.worker.settings;
-        let route_name = route.map_or_else(String::new, |route| route.name.to_string());
-        let key = match (self.direction, external, cluster) {
-            (Direction::Outbound, Some(service), Some(cluster)) => SeriesKey {
-                caller: settings.service.to_string(),
-                service: service.clone(),
-                version: String::new(),
-                route: route_name,
-                tls: if cluster.tls { "tls" } else { "none" }.to_owned(),
-                direction: "external".to_owned(),
-            },
-            _ => SeriesKey {
-                caller: self.caller.clone(),
-                service: settings.service.to_string(),
-                version: settings.version.to_string(),
-                route: route_name,
-                tls: self.tls.to_owned(),
-                direction: "inbound".to_owned(),
-            },
-        };
-        let id = self.worker.window.borrow_mut().series(key);
-        if cached.len() >= SERIES_CACHED_MAX {
-            cached.clear();
-        }
-        cached.push(CachedSeries {
-            route: route.cloned(),
-            cluster: cluster.map(|cluster| Arc::clone(&cluster.name)),
-            id,
-        });
-        Some(id)
-    }
-
-    /// A request's head was read whole.
-    pub fn on_head(&self) {
-        self.heard.store(false, Ordering::Relaxed);
     }
 }
 

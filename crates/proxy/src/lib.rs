@@ -9,6 +9,8 @@
 pub mod access_log;
 pub mod admin;
 pub mod agent;
+pub mod bootstrap;
+pub mod bootstrap_static;
 pub mod certificates;
 pub mod channel;
 pub mod config;
@@ -22,6 +24,7 @@ pub mod live;
 pub mod local_exec;
 pub mod meters;
 pub mod net;
+pub mod peer;
 pub mod record;
 pub mod run;
 pub mod static_config;

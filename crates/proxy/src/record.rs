@@ -14,7 +14,7 @@ use weft_routing::Route;
 use weft_telemetry::{accesslog, buckets::Sample};
 
 use crate::{
-    connection::Peer,
+    peer::Peer,
     live::ClusterLabels,
     upstream::{cluster::Raised, pool::Lease},
 };

@@ -1,5 +1,12 @@
 //! Two proxies, outbound and inbound, with mTLS between them, on real sockets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed expectation is a failed test, also in the helpers"
+)]
+
 mod mesh;
 
 use std::{sync::atomic::Ordering, time::Duration};

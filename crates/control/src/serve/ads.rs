@@ -59,20 +59,27 @@ impl Ads {
         let id = peer.0.as_deref().ok_or_else(|| {
             Status::permission_denied("no client certificate: join first, xDS is for members only")
         })?;
-        let id = SpiffeId::parse(id).map_err(|_| Status::permission_denied("the certificate names no SPIFFE id"))?;
+        let id = SpiffeId::parse(id)
+            .map_err(|_| Status::permission_denied("the certificate names no SPIFFE id"))?;
         let (Some(namespace), Some(service)) = (id.namespace(), id.service_account()) else {
             return Err(Status::permission_denied(format!("{id} is no service's identity")));
         };
         let (node_namespace, workload) = node.id.split_once('/').unwrap_or((namespace, &node.id));
         if node_namespace != namespace || (!node.cluster.is_empty() && node.cluster != service) {
-            return Err(Status::permission_denied(format!("{id} may not have the configuration of {}", node.id)));
+            return Err(Status::permission_denied(format!(
+                "{id} may not have the configuration of {}",
+                node.id
+            )));
         }
         let snapshot = self.core.now();
         let instance = snapshot.instances.get(&ServiceId::new(namespace, workload));
         if let Some(instance) = instance
             && instance.identity.as_deref() != Some(id.as_str())
         {
-            return Err(Status::permission_denied(format!("{id} is not the identity of workload {}", node.id)));
+            return Err(Status::permission_denied(format!(
+                "{id} is not the identity of workload {}",
+                node.id
+            )));
         }
         view(node, namespace, service, workload)
     }
@@ -86,7 +93,9 @@ fn view(node: &Node, namespace: &str, service: &str, workload: &str) -> Result<P
             _ => None,
         }
     };
-    let bad = |key: &str, value: &str| Status::invalid_argument(format!("node.metadata.{key}: {value} is no address"));
+    let bad = |key: &str, value: &str| {
+        Status::invalid_argument(format!("node.metadata.{key}: {value} is no address"))
+    };
     let address = |key: &str| -> Result<Option<IpAddr>, Status> {
         text(key).map(|value| value.parse().map_err(|_| bad(key, &value))).transpose()
     };

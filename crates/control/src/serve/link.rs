@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weft_identity::SpiffeId;
 use weft_link::{
-    Ack, Buckets, CELLS_MAX, Down, Hello, JoinRequest, JoinResponse, LinkService, RenewRequest, Up, Welcome, up,
+    Ack, Buckets, CELLS_MAX, Down, Hello, JoinRequest, JoinResponse, LinkService, RenewRequest, Up, Welcome,
+    up,
 };
 
 use super::Caller;
@@ -141,7 +142,10 @@ impl LinkService for Link {
         }
     }
 
-    async fn connect(&self, request: Request<Streaming<Up>>) -> Result<Response<Self::ConnectStream>, Status> {
+    async fn connect(
+        &self,
+        request: Request<Streaming<Up>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
         let (id, expires) = member(request.extensions())?;
         let mut ups = request.into_inner();
         let first = tokio::time::timeout(HELLO_MAX, ups.message())
@@ -183,7 +187,9 @@ impl LinkService for Link {
 
 /// Whether a hello is one that this identity may say.
 fn check(hello: &Hello, id: &SpiffeId) -> Result<(), String> {
-    if id.namespace() != Some(hello.namespace.as_str()) || id.service_account() != Some(hello.service.as_str()) {
+    if id.namespace() != Some(hello.namespace.as_str())
+        || id.service_account() != Some(hello.service.as_str())
+    {
         return Err(format!("{id} may not say hello as {}/{}", hello.namespace, hello.service));
     }
     if hello.address.parse::<IpAddr>().is_err() {

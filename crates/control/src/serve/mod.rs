@@ -71,7 +71,8 @@ fn own_certificate(
     let make = |core: &Core| -> anyhow::Result<(Svid, Arc<rustls::ServerConfig>)> {
         let ttl = core.now().mesh.certificates.ttl.get();
         let svid = core.authority.own_svid(SystemTime::now(), ttl)?;
-        let config = weft_identity::tls::server_config_optional_client(&svid, core.authority.bundle(), &["h2"])?;
+        let config =
+            weft_identity::tls::server_config_optional_client(&svid, core.authority.bundle(), &["h2"])?;
         Ok((svid, config))
     };
     let (mut svid, config) = make(core).context("make the control plane's own certificate")?;
@@ -144,7 +145,8 @@ async fn connection(
 ) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let acceptor = tokio_rustls::TlsAcceptor::from(config);
-    let stream = timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await.context("no TLS handshake in time")??;
+    let stream =
+        timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await.context("no TLS handshake in time")??;
     let caller = caller(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
     let peer = Peer(caller.id.as_ref().map(|id| id.as_str().to_owned()));
     let service = routes.map_request(move |mut request: http::Request<hyper::body::Incoming>| {

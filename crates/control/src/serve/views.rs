@@ -96,7 +96,9 @@ impl Views {
 
 /// Whether only the label differs.
 fn same(a: &Resources, b: &Resources) -> bool {
-    a.types().map(|(url, of_type)| (url, &of_type.version)).eq(b.types().map(|(url, of_type)| (url, &of_type.version)))
+    a.types()
+        .map(|(url, of_type)| (url, &of_type.version))
+        .eq(b.types().map(|(url, of_type)| (url, &of_type.version)))
 }
 
 fn name(view: &ProxyView) -> String {

@@ -8,8 +8,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3::RegexMatchAndSubstitute;
 use envoy_types::pb::envoy::r#type::v3::FractionalPercent;
 use envoy_types::pb::envoy::r#type::v3::fractional_percent::DenominatorType;
 use weft_model::{
-    HeaderModifier, HttpFilterType, Kind, PathModifier, PathModifierType, PathMatchType, Period, RequestMirror,
-    RequestRedirect, RetryOn, Severity, TrafficPolicy,
+    HeaderModifier, HttpFilterType, Kind, PathMatchType, PathModifier, PathModifierType, Period,
+    RequestMirror, RequestRedirect, RetryOn, Severity, TrafficPolicy,
 };
 
 use super::clusters::NOWHERE;
@@ -28,7 +28,13 @@ const RETRIES: u32 = 2;
 const SAFE: &str = "connect-failure,refused-stream";
 
 /// The route of one rule and match.
-pub fn of_rule(made: &mut Made<'_>, service: &ServiceView, port: &Port, rule: &Rule<'_>, wanted: Match<'_>) -> route::Route {
+pub fn of_rule(
+    made: &mut Made<'_>,
+    service: &ServiceView,
+    port: &Port,
+    rule: &Rule<'_>,
+    wanted: Match<'_>,
+) -> route::Route {
     let snapshot = made.snapshot;
     let policy = traffic::for_route(snapshot, rule.kind, rule.namespace, rule.name, rule.rule_name)
         .or_else(|| traffic::for_service(snapshot, "Service", &service.id, port.name.as_deref()));
@@ -67,11 +73,20 @@ pub fn of_rule(made: &mut Made<'_>, service: &ServiceView, port: &Port, rule: &R
                 }
             }
             HttpFilterType::RequestMirror => {
-                forward.request_mirror_policies.extend(filter.request_mirror.as_ref().map(|m| mirror(made, rule, m)));
+                forward
+                    .request_mirror_policies
+                    .extend(filter.request_mirror.as_ref().map(|m| mirror(made, rule, m)));
             }
             HttpFilterType::ExtensionRef => {
-                let message = format!("rule {} has an extension that is not known: it answers 500", rule.index);
-                made.found("WFT0910", Severity::Error, rule.object(), message, "remove the ExtensionRef filter");
+                let message =
+                    format!("rule {} has an extension that is not known: it answers 500", rule.index);
+                made.found(
+                    "WFT0910",
+                    Severity::Error,
+                    rule.object(),
+                    message,
+                    "remove the ExtensionRef filter",
+                );
                 action = Some(respond(500));
             }
         }
@@ -92,7 +107,12 @@ pub fn to_service(made: &Made<'_>, service: &ServiceView, port: &Port) -> route:
 }
 
 /// Forwards to one cluster by a policy.
-pub fn to_cluster(made: &Made<'_>, policy: Option<&TrafficPolicy>, streams: bool, cluster: String) -> route::RouteAction {
+pub fn to_cluster(
+    made: &Made<'_>,
+    policy: Option<&TrafficPolicy>,
+    streams: bool,
+    cluster: String,
+) -> route::RouteAction {
     let mut forward = timed(made, policy, streams, None);
     forward.cluster_specifier = Some(route::route_action::ClusterSpecifier::Cluster(cluster));
     forward.retry_policy = Some(retries(policy));
@@ -104,7 +124,12 @@ pub fn respond(status: u32) -> route::route::Action {
     route::route::Action::DirectResponse(route::DirectResponseAction { status, ..Default::default() })
 }
 
-fn forward(made: &mut Made<'_>, policy: Option<&TrafficPolicy>, port: &Port, rule: &Rule<'_>) -> route::RouteAction {
+fn forward(
+    made: &mut Made<'_>,
+    policy: Option<&TrafficPolicy>,
+    port: &Port,
+    rule: &Rule<'_>,
+) -> route::RouteAction {
     use route::route_action::ClusterSpecifier;
     use route::weighted_cluster::ClusterWeight;
     let streams = port.protocol == weft_model::Protocol::Http2 || rule.kind == "GRPCRoute";
@@ -113,7 +138,14 @@ fn forward(made: &mut Made<'_>, policy: Option<&TrafficPolicy>, port: &Port, rul
     let mut weights = Vec::with_capacity(backends.len());
     for backend in &backends {
         let mut weight = ClusterWeight {
-            name: backend_cluster(made, rule, &backend.kind, backend.namespace.as_deref(), &backend.name, backend.port),
+            name: backend_cluster(
+                made,
+                rule,
+                &backend.kind,
+                backend.namespace.as_deref(),
+                &backend.name,
+                backend.port,
+            ),
             weight: Some(uint32(backend.weight)),
             ..Default::default()
         };
@@ -128,8 +160,15 @@ fn forward(made: &mut Made<'_>, policy: Option<&TrafficPolicy>, port: &Port, rul
                     weight.response_headers_to_remove.extend(edits.remove.clone());
                 }
                 _ => {
-                    let message = format!("rule {} has a filter on a backend that is not done there", rule.index);
-                    made.found("WFT0911", Severity::Error, rule.object(), message, "move the filter to the rule");
+                    let message =
+                        format!("rule {} has a filter on a backend that is not done there", rule.index);
+                    made.found(
+                        "WFT0911",
+                        Severity::Error,
+                        rule.object(),
+                        message,
+                        "move the filter to the rule",
+                    );
                     weight.name = NOWHERE.to_owned();
                 }
             }
@@ -185,12 +224,23 @@ pub fn backend_cluster(
         let known = made.snapshot.object(Kind::Service, &service.namespace, &service.name).is_some();
         let what = if known { "has no such port" } else { "does not exist" };
         let message = format!("rule {}: backend {kind} {service} {what}: its share gets 503", rule.index);
-        made.found("WFT0912", Severity::Error, rule.object(), message, "name a backend that exists, with its port");
+        made.found(
+            "WFT0912",
+            Severity::Error,
+            rule.object(),
+            message,
+            "name a backend that exists, with its port",
+        );
         NOWHERE.to_owned()
     })
 }
 
-fn timed(made: &Made<'_>, policy: Option<&TrafficPolicy>, streams: bool, request: Option<Period>) -> route::RouteAction {
+fn timed(
+    made: &Made<'_>,
+    policy: Option<&TrafficPolicy>,
+    streams: bool,
+    request: Option<Period>,
+) -> route::RouteAction {
     let timeouts = policy.and_then(|policy| policy.timeouts.as_ref());
     let said = request.or_else(|| timeouts.and_then(|t| t.request)).map(Period::get);
     let default = made.snapshot.mesh.defaults.request_timeout.get();
@@ -208,7 +258,10 @@ fn timed(made: &Made<'_>, policy: Option<&TrafficPolicy>, streams: bool, request
         idle_timeout: Some(duration(idle)),
         // What gRPC reads instead of `timeout`.
         max_stream_duration: (made.view.kind == ProxyKind::Grpc).then_some(()).and(said).map(|said| {
-            route::route_action::MaxStreamDuration { max_stream_duration: Some(duration(said)), ..Default::default() }
+            route::route_action::MaxStreamDuration {
+                max_stream_duration: Some(duration(said)),
+                ..Default::default()
+            }
         }),
         ..Default::default()
     }
@@ -218,7 +271,8 @@ fn retries(policy: Option<&TrafficPolicy>) -> route::RetryPolicy {
     let wish = policy.and_then(|policy| policy.retry.as_ref());
     let per_try = policy.and_then(|policy| policy.timeouts.as_ref()).and_then(|t| t.per_try);
     let per_try = wish.and_then(|wish| wish.per_try_timeout).or(per_try);
-    let on: Vec<&str> = wish.map(|wish| wish.on.iter().map(|on| RetryOn::as_str(*on)).collect()).unwrap_or_default();
+    let on: Vec<&str> =
+        wish.map(|wish| wish.on.iter().map(|on| RetryOn::as_str(*on)).collect()).unwrap_or_default();
     route::RetryPolicy {
         retry_on: if on.is_empty() { SAFE.to_owned() } else { on.join(",") },
         num_retries: Some(uint32(wish.map_or(RETRIES, |wish| wish.attempts))),
@@ -265,7 +319,9 @@ fn additions(edits: &HeaderModifier) -> Vec<core::HeaderValueOption> {
 fn redirect(wish: &RequestRedirect, wanted: Match<'_>) -> route::RedirectAction {
     use route::redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier};
     let path = wish.path.as_ref().and_then(|path| match path.modifier_type {
-        PathModifierType::ReplaceFullPath => path.replace_full_path.clone().map(PathRewriteSpecifier::PathRedirect),
+        PathModifierType::ReplaceFullPath => {
+            path.replace_full_path.clone().map(PathRewriteSpecifier::PathRedirect)
+        }
         PathModifierType::ReplacePrefixMatch => {
             let to = path.replace_prefix_match.as_deref().unwrap_or("/");
             Some(match prefix_as_regex(to, wanted) {
@@ -322,13 +378,19 @@ fn substitute(pattern: String, to: &str) -> RegexMatchAndSubstitute {
     RegexMatchAndSubstitute { pattern: Some(regex_match(pattern)), substitution: to.replace('\\', "\\\\") }
 }
 
-fn mirror(made: &mut Made<'_>, rule: &Rule<'_>, wish: &RequestMirror) -> route::route_action::RequestMirrorPolicy {
+fn mirror(
+    made: &mut Made<'_>,
+    rule: &Rule<'_>,
+    wish: &RequestMirror,
+) -> route::route_action::RequestMirrorPolicy {
     let backend = &wish.backend_ref;
     let cluster =
         backend_cluster(made, rule, &backend.kind, backend.namespace.as_deref(), &backend.name, backend.port);
     let millionths = match (wish.percent, &wish.fraction) {
         (Some(percent), _) => u64::from(percent) * 10_000,
-        (None, Some(fraction)) => u64::from(fraction.numerator) * 1_000_000 / u64::from(fraction.denominator.max(1)),
+        (None, Some(fraction)) => {
+            u64::from(fraction.numerator) * 1_000_000 / u64::from(fraction.denominator.max(1))
+        }
         (None, None) => 1_000_000,
     };
     route::route_action::RequestMirrorPolicy {

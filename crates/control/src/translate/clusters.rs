@@ -67,10 +67,8 @@ pub fn member(snapshot: &Snapshot, kind: ProxyKind, service: &ServiceView, port:
     let http = port.protocol.is_http();
     let mut made = base(snapshot, kind, name.clone(), policy, http.then_some(Spoken::Http2));
     made.cluster_discovery_type = Some(of_type(cluster::cluster::DiscoveryType::Eds));
-    made.eds_cluster_config = Some(cluster::cluster::EdsClusterConfig {
-        eds_config: Some(ads()),
-        service_name: name,
-    });
+    made.eds_cluster_config =
+        Some(cluster::cluster::EdsClusterConfig { eds_config: Some(ads()), service_name: name });
     made.metadata = Some(stamp.metadata());
     if snapshot.mesh.mtls.mode != MtlsMode::Disabled {
         let target = endpoints::target(service, port);

@@ -27,7 +27,12 @@ pub fn target(service: &ServiceView, port: &Port) -> u16 {
 }
 
 /// Where an instance is reached for a port, if it is.
-pub fn address(snapshot: &Snapshot, instance: &Instance, service: &ServiceView, port: &Port) -> Option<SocketAddr> {
+pub fn address(
+    snapshot: &Snapshot,
+    instance: &Instance,
+    service: &ServiceView,
+    port: &Port,
+) -> Option<SocketAddr> {
     let number = target(service, port);
     if instance.port(&port.target) != Some(number) || !instance.serves() {
         return None;
@@ -41,7 +46,12 @@ pub fn address(snapshot: &Snapshot, instance: &Instance, service: &ServiceView, 
 }
 
 /// The assignment of one port of a service.
-pub fn of(snapshot: &Snapshot, kind: ProxyKind, service: &ServiceView, port: &Port) -> endpoint::ClusterLoadAssignment {
+pub fn of(
+    snapshot: &Snapshot,
+    kind: ProxyKind,
+    service: &ServiceView,
+    port: &Port,
+) -> endpoint::ClusterLoadAssignment {
     let mut localities: BTreeMap<_, Vec<(SocketAddr, Arc<Instance>)>> = BTreeMap::new();
     for instance in &service.instances {
         if let Some(at) = address(snapshot, instance, service, port) {

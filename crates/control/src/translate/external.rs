@@ -6,7 +6,8 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use weft_model::{
-    Body, ExternalPort, ExternalProtocol, ExternalService, ExternalTlsMode, Kind, Resolution, SecretRef, Severity,
+    Body, ExternalPort, ExternalProtocol, ExternalService, ExternalTlsMode, Kind, Resolution, SecretRef,
+    Severity,
 };
 
 use super::clusters::{Spoken, base, of_type};
@@ -38,7 +39,8 @@ pub fn port<'a>(snapshot: &'a Snapshot, id: &ServiceId, number: Option<u16>) -> 
 fn default_port(external: &ExternalService) -> Option<&ExternalPort> {
     let mut http = external.ports.iter().filter(|port| port.protocol == ExternalProtocol::Http);
     let first = http.next()?;
-    let eighty = external.ports.iter().find(|port| port.port == 80 && port.protocol == ExternalProtocol::Http);
+    let eighty =
+        external.ports.iter().find(|port| port.port == 80 && port.protocol == ExternalProtocol::Http);
     eighty.or_else(|| http.next().is_none().then_some(first))
 }
 
@@ -79,7 +81,9 @@ fn cluster(
     let mut endpoints: Vec<(&str, u16)> =
         external.endpoints.iter().map(|e| (e.address.as_str(), e.port.unwrap_or(target))).collect();
     if endpoints.is_empty() && external.resolution == Resolution::DNS {
-        endpoints.extend(external.hosts.iter().filter(|host| !host.starts_with('*')).map(|host| (host.as_str(), target)));
+        endpoints.extend(
+            external.hosts.iter().filter(|host| !host.starts_with('*')).map(|host| (host.as_str(), target)),
+        );
     }
     let all_numbers = endpoints.iter().all(|(address, _)| address.parse::<std::net::IpAddr>().is_ok());
     // STATIC takes numbers only, and STRICT_DNS takes numbers too; say what is true.
@@ -97,12 +101,25 @@ fn cluster(
         ..Default::default()
     });
     built.metadata = Some(stamp.metadata());
-    if let Some(wish) = external.tls.as_ref().filter(|tls| tls.mode == ExternalTlsMode::Originate && port.protocol != ExternalProtocol::Https && port.protocol != ExternalProtocol::Tls) {
+    if let Some(wish) = external.tls.as_ref().filter(|tls| {
+        tls.mode == ExternalTlsMode::Originate
+            && port.protocol != ExternalProtocol::Https
+            && port.protocol != ExternalProtocol::Tls
+    }) {
         let secret = |made: &mut Made<'_>, wanted: &SecretRef, entry: &str| -> Option<String> {
             let found = secret_text(made.snapshot, &id.namespace, &wanted.name, entry);
             if found.is_none() {
-                let message = format!("secret {} has no entry {entry} that can be read; the port is refused", wanted.name);
-                made.found("WFT0913", Severity::Error, format!("ExternalService {id}"), message, "write the Secret");
+                let message = format!(
+                    "secret {} has no entry {entry} that can be read; the port is refused",
+                    wanted.name
+                );
+                made.found(
+                    "WFT0913",
+                    Severity::Error,
+                    format!("ExternalService {id}"),
+                    message,
+                    "write the Secret",
+                );
             }
             found
         };
@@ -116,7 +133,8 @@ fn cluster(
             Some(wanted) => Some((secret(made, wanted, "tls.crt")?, secret(made, wanted, "tls.key")?)),
             None => None,
         };
-        let sni = wish.sni.as_deref().or_else(|| external.hosts.first().map(String::as_str)).unwrap_or_default();
+        let sni =
+            wish.sni.as_deref().or_else(|| external.hosts.first().map(String::as_str)).unwrap_or_default();
         let wanted = Origination { sni, ca_pem: ca.as_deref(), client, http };
         built.transport_socket = Some(tls::to_external(made.view.kind, &wanted));
     }
@@ -160,9 +178,8 @@ pub fn virtual_hosts(made: &mut Made<'_>, reach: &Reach, hosts: &mut Vec<route::
                     return vec![routes::tunnel(&stamp, id.to_string(), name.clone())];
                 }
                 let mut forward = actions::to_cluster(made, policy, false, name.clone());
-                forward.host_rewrite_specifier = rewrite
-                    .cloned()
-                    .map(route::route_action::HostRewriteSpecifier::HostRewriteLiteral);
+                forward.host_rewrite_specifier =
+                    rewrite.cloned().map(route::route_action::HostRewriteSpecifier::HostRewriteLiteral);
                 vec![route::Route {
                     name: id.to_string(),
                     r#match: Some(rules::everything()),

@@ -30,9 +30,20 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) {
                 !rule.filters.is_empty() || rule.backends.iter().any(|backend| !backend.filters.is_empty())
             });
             if let Some((rule, _)) = beyond {
-                let message = format!("rule {} has filters, which a gRPC client without a proxy does not do: port {} of {id} is refused to {}", rule.index, port.port, made.view.id());
+                let message = format!(
+                    "rule {} has filters, which a gRPC client without a proxy does not do: port {} of {id} is refused to {}",
+                    rule.index,
+                    port.port,
+                    made.view.id()
+                );
                 let object = rule.object();
-                made.found("WFT0930", Severity::Warning, object, message, "give the caller a proxy, or remove the filters");
+                made.found(
+                    "WFT0930",
+                    Severity::Warning,
+                    object,
+                    message,
+                    "give the caller a proxy, or remove the filters",
+                );
                 continue;
             }
             let config = route::RouteConfiguration {

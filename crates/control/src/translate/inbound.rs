@@ -96,7 +96,8 @@ pub fn build(made: &mut Made<'_>) {
 fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
     let mut ports: BTreeMap<u16, AppPort> = BTreeMap::new();
     let snapshot = made.snapshot;
-    let own = snapshot.instances.get(&ServiceId::new(made.view.namespace.as_str(), made.view.workload.as_str()));
+    let own =
+        snapshot.instances.get(&ServiceId::new(made.view.namespace.as_str(), made.view.workload.as_str()));
     for service in snapshot.services.values().filter(|s| s.id.namespace == made.view.namespace) {
         let selects = match own {
             Some(own) => service.instances.iter().any(|instance| instance.name == own.name),
@@ -107,7 +108,9 @@ fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
             continue;
         }
         for (index, port) in service.ports.iter().enumerate() {
-            let number = own.and_then(|own| own.port(&port.target)).unwrap_or_else(|| endpoints::target(service, port));
+            let number = own
+                .and_then(|own| own.port(&port.target))
+                .unwrap_or_else(|| endpoints::target(service, port));
             let entry = ports.entry(number).or_insert_with(|| AppPort {
                 protocol: port.protocol,
                 guarded: Guarded { port: number, http: port.protocol.is_http(), services: Vec::new() },
@@ -123,7 +126,11 @@ fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
         });
         ports.entry(*number).or_insert_with(|| AppPort {
             protocol,
-            guarded: Guarded { port: *number, http: protocol.is_http(), services: vec![(made.view.id(), name.clone())] },
+            guarded: Guarded {
+                port: *number,
+                http: protocol.is_http(),
+                services: vec![(made.view.id(), name.clone())],
+            },
             stamp: None,
         });
     }
@@ -184,7 +191,11 @@ fn filters(made: &Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> Vec<l
         vec![http(made, number, port, rules)]
     } else {
         let mut filters = network_rbac(number, rules);
-        filters.push(tcp_proxy(names::inbound(number), tcp::tcp_proxy::ClusterSpecifier::Cluster(names::inbound(number)), made));
+        filters.push(tcp_proxy(
+            names::inbound(number),
+            tcp::tcp_proxy::ClusterSpecifier::Cluster(names::inbound(number)),
+            made,
+        ));
         filters
     }
 }
@@ -254,7 +265,11 @@ fn network_rbac(number: u16, rules: &Rules) -> Vec<listener::Filter> {
 }
 
 /// A TCP proxy as a network filter.
-pub fn tcp_proxy(stat_prefix: String, to: tcp::tcp_proxy::ClusterSpecifier, made: &Made<'_>) -> listener::Filter {
+pub fn tcp_proxy(
+    stat_prefix: String,
+    to: tcp::tcp_proxy::ClusterSpecifier,
+    made: &Made<'_>,
+) -> listener::Filter {
     let proxy = tcp::TcpProxy {
         stat_prefix,
         cluster_specifier: Some(to),
@@ -287,7 +302,8 @@ fn chain(
             ..Default::default()
         }),
         filters,
-        transport_socket: encrypted.then(|| tls::from_member(made.view.kind, &made.snapshot.trust_domain, http)),
+        transport_socket: encrypted
+            .then(|| tls::from_member(made.view.kind, &made.snapshot.trust_domain, http)),
         ..Default::default()
     }
 }

@@ -1,8 +1,8 @@
 //! The outbound side's listeners: `outbound` for what speaks HTTP or says a server name, and one
 //! that binds no port for each TCP service's virtual address, where captured connections arrive.
 
-use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_proxy::{
@@ -32,18 +32,26 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) {
             if port.protocol.is_tls() {
                 let hosts = names::hosts(id, &made.snapshot.zone, &made.view.namespace);
                 let several = service.ports.iter().filter(|p| p.protocol.is_tls()).count() > 1;
-                by_name.push((names::outbound(id, port.port), hosts, several.then_some(port.port), to.clone()));
+                by_name.push((
+                    names::outbound(id, port.port),
+                    hosts,
+                    several.then_some(port.port),
+                    to.clone(),
+                ));
             }
             if let Some(vip) = service.vip {
                 let stamp = service_stamp(&service, port);
-                let listener = virtual_address(made, vip, port.port, names::outbound(id, port.port), to, &stamp);
+                let listener =
+                    virtual_address(made, vip, port.port, names::outbound(id, port.port), to, &stamp);
                 made.builder.message(listener.name.clone(), &listener);
             }
         }
     }
     for id in &reach.externals {
         let Some((service, revision)) = external::find(made.snapshot, id) else { continue };
-        for (index, port) in service.ports.iter().enumerate().filter(|(_, p)| p.protocol != ExternalProtocol::Http) {
+        for (index, port) in
+            service.ports.iter().enumerate().filter(|(_, p)| p.protocol != ExternalProtocol::Http)
+        {
             let name = names::external(id, port.port);
             let to = ClusterSpecifier::Cluster(name.clone());
             if port.protocol != ExternalProtocol::Tcp {
@@ -165,7 +173,8 @@ fn tcp_clusters(made: &mut Made<'_>, service: &ServiceView, port: &Port) -> Clus
         let mut clusters = Vec::new();
         for backend in rule.backend_refs.iter().filter(|backend| backend.weight > 0) {
             let namespace = backend.namespace.as_deref();
-            let name = actions::backend_cluster(made, &named, &backend.kind, namespace, &backend.name, backend.port);
+            let name =
+                actions::backend_cluster(made, &named, &backend.kind, namespace, &backend.name, backend.port);
             clusters.push(ClusterWeight { name, weight: backend.weight, ..Default::default() });
         }
         return match clusters.as_slice() {

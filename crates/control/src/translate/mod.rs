@@ -17,8 +17,8 @@ pub mod names;
 pub mod policies;
 pub mod proto;
 pub mod reach;
-pub mod rules;
 pub mod routes;
+pub mod rules;
 pub mod tls;
 pub mod traffic;
 pub mod view;
@@ -79,7 +79,14 @@ pub struct Made<'a> {
 
 impl Made<'_> {
     /// Notes what was not carried out.
-    pub fn found(&mut self, code: &'static str, severity: Severity, object: String, message: String, hint: &str) {
+    pub fn found(
+        &mut self,
+        code: &'static str,
+        severity: Severity,
+        object: String,
+        message: String,
+        hint: &str,
+    ) {
         self.findings.push(Finding { code, severity, object, message, hint: hint.to_owned() });
     }
 }

@@ -50,13 +50,21 @@ pub fn rules(made: &mut Made<'_>, guarded: &Guarded) -> Rules {
             continue;
         }
         for (index, rule) in policy.rules.iter().enumerate() {
-            let Some(built) = built(rule, policy.action, guarded, &id.namespace, &snapshot.trust_domain) else {
+            let Some(built) = built(rule, policy.action, guarded, &id.namespace, &snapshot.trust_domain)
+            else {
                 continue;
             };
             if !guarded.http && rule.to.iter().any(|to| !to.methods.is_empty() || !to.paths.is_empty()) {
-                let message = format!("rules[{index}] names methods or paths, which port {} can't see", guarded.port);
+                let message =
+                    format!("rules[{index}] names methods or paths, which port {} can't see", guarded.port);
                 let hint = "give the rule the ports that speak HTTP, or give the port its appProtocol";
-                made.found("WFT0920", Severity::Warning, format!("AccessPolicy {}/{}", id.namespace, id.name), message, hint);
+                made.found(
+                    "WFT0920",
+                    Severity::Warning,
+                    format!("AccessPolicy {}/{}", id.namespace, id.name),
+                    message,
+                    hint,
+                );
             }
             paths |= guarded.http && rule.to.iter().any(|to| !to.paths.is_empty());
             let name = match policy.rules.len() {
@@ -68,14 +76,26 @@ pub fn rules(made: &mut Made<'_>, guarded: &Guarded) -> Rules {
     }
     let mut allow = of_action.remove(&AccessAction::Allow).unwrap_or_default();
     if snapshot.mesh.authorization.default == Wish::Allow {
-        let everybody = rbac::Policy { permissions: vec![any_permission()], principals: vec![any_principal()], ..Default::default() };
+        let everybody = rbac::Policy {
+            permissions: vec![any_permission()],
+            principals: vec![any_principal()],
+            ..Default::default()
+        };
         allow.insert("Mesh//default".to_owned(), everybody);
     }
-    let filter = |action: rbac::rbac::Action, policies| rbac::Rbac { action: action as i32, policies, ..Default::default() };
+    let filter = |action: rbac::rbac::Action, policies| rbac::Rbac {
+        action: action as i32,
+        policies,
+        ..Default::default()
+    };
     Rules {
-        deny: of_action.remove(&AccessAction::Deny).map(|policies| filter(rbac::rbac::Action::Deny, policies)),
+        deny: of_action
+            .remove(&AccessAction::Deny)
+            .map(|policies| filter(rbac::rbac::Action::Deny, policies)),
         allow: filter(rbac::rbac::Action::Allow, allow),
-        audit: of_action.remove(&AccessAction::Audit).map(|policies| filter(rbac::rbac::Action::Allow, policies)),
+        audit: of_action
+            .remove(&AccessAction::Audit)
+            .map(|policies| filter(rbac::rbac::Action::Allow, policies)),
         paths,
     }
 }
@@ -117,8 +137,11 @@ fn built(
         rule.to.iter().filter_map(|to| permission(to, action, guarded)).collect()
     };
     // Neither list may be empty in Envoy, and empty means nobody or nothing here.
-    (!principals.is_empty() && !permissions.is_empty())
-        .then(|| rbac::Policy { permissions, principals, ..Default::default() })
+    (!principals.is_empty() && !permissions.is_empty()).then(|| rbac::Policy {
+        permissions,
+        principals,
+        ..Default::default()
+    })
 }
 
 fn principals(from: &AccessFrom, namespace: &str, trust_domain: &str) -> Vec<rbac::Principal> {
@@ -164,7 +187,9 @@ fn permission(to: &AccessTo, action: AccessAction, guarded: &Guarded) -> Option<
     let methods = to.methods.iter().map(|method| rbac::Permission {
         rule: Some(Rule::Header(route::HeaderMatcher {
             name: ":method".to_owned(),
-            header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(exact(method.as_str()))),
+            header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(exact(
+                method.as_str(),
+            ))),
             ..Default::default()
         })),
     });
@@ -174,7 +199,9 @@ fn permission(to: &AccessTo, action: AccessAction, guarded: &Guarded) -> Option<
             None => exact(path.as_str()),
         };
         rbac::Permission {
-            rule: Some(Rule::UrlPath(matcher::PathMatcher { rule: Some(matcher::path_matcher::Rule::Path(text)) })),
+            rule: Some(Rule::UrlPath(matcher::PathMatcher {
+                rule: Some(matcher::path_matcher::Rule::Path(text)),
+            })),
         }
     });
     let parts: Vec<rbac::Permission> = [either(methods.collect()), either(paths.collect())]

@@ -101,7 +101,8 @@ impl Reach {
         }
         for (kind, service) in named {
             if kind == "ExternalService" {
-                let known = snapshot.object(Kind::ExternalService, &service.namespace, &service.name).is_some();
+                let known =
+                    snapshot.object(Kind::ExternalService, &service.namespace, &service.name).is_some();
                 if known && !self.externals.contains(&service) {
                     self.external_backends.insert(service);
                 }
@@ -130,7 +131,8 @@ pub fn targets(refs: &[TargetRef], service: &ServiceId) -> bool {
 
 fn invites(policy: &AccessPolicy, namespace: &str, identity: &str, trust_domain: &str) -> bool {
     policy.rules.iter().any(|rule| {
-        rule.from.is_empty() || rule.from.iter().any(|from| names_identity(from, namespace, identity, trust_domain))
+        rule.from.is_empty()
+            || rule.from.iter().any(|from| names_identity(from, namespace, identity, trust_domain))
     })
 }
 
@@ -140,7 +142,8 @@ pub fn names_identity(from: &AccessFrom, namespace: &str, identity: &str, trust_
         Some(prefix) => identity.starts_with(prefix),
         None => identity == wanted,
     });
-    let lives = from.namespaces.iter().any(|ns| identity.starts_with(&format!("spiffe://{trust_domain}/ns/{ns}/")));
+    let lives =
+        from.namespaces.iter().any(|ns| identity.starts_with(&format!("spiffe://{trust_domain}/ns/{ns}/")));
     listed
         || lives
         || from.services.iter().any(|text| {

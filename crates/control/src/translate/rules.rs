@@ -3,8 +3,8 @@
 
 use envoy_types::pb::envoy::config::route::v3 as route;
 use weft_model::{
-    BackendRef, Body, GrpcMatch, GrpcMethodMatchType, HeaderMatch, HttpFilter, HttpMatch, HttpRetry, HttpTimeouts,
-    ParentRef, PathMatchType, ValueMatchType,
+    BackendRef, Body, GrpcMatch, GrpcMethodMatchType, HeaderMatch, HttpFilter, HttpMatch, HttpRetry,
+    HttpTimeouts, ParentRef, PathMatchType, ValueMatchType,
 };
 
 use super::names;
@@ -166,7 +166,12 @@ fn order<'a>(wanted: Match<'a>, created: &'a str, rule: &Rule<'a>, place: usize)
                 PathMatchType::RegularExpression => 1,
                 PathMatchType::PathPrefix => 2,
             };
-            ((rank, http.path.value.len()), http.method.is_none(), http.headers.len(), http.query_params.len())
+            (
+                (rank, http.path.value.len()),
+                http.method.is_none(),
+                http.headers.len(),
+                http.query_params.len(),
+            )
         }
         Match::Grpc(grpc) => {
             let method = grpc.method.clone().unwrap_or_default();
@@ -220,7 +225,9 @@ pub fn matcher(wanted: Match<'_>, kind: ProxyKind) -> route::RouteMatch {
                     PathSpecifier::SafeRegex(regex_match(format!("/[^/]+/{}", escape(&method))))
                 }
                 (true, service, method) => {
-                    let part = |text: Option<String>| text.map_or_else(|| "[^/]+".to_owned(), |t| format!("(?:{t})"));
+                    let part = |text: Option<String>| {
+                        text.map_or_else(|| "[^/]+".to_owned(), |t| format!("(?:{t})"))
+                    };
                     PathSpecifier::SafeRegex(regex_match(format!("/{}/{}", part(service), part(method))))
                 }
             };
@@ -253,7 +260,10 @@ fn prefix(value: &str, kind: ProxyKind) -> route::route_match::PathSpecifier {
     }
 }
 
-fn header(name: &str, wanted: envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher) -> route::HeaderMatcher {
+fn header(
+    name: &str,
+    wanted: envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher,
+) -> route::HeaderMatcher {
     route::HeaderMatcher {
         name: name.to_owned(),
         header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(wanted)),

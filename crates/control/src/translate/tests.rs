@@ -83,7 +83,11 @@ fn without_mtls_there_is_no_tls_and_a_plain_chain() {
 
 #[test]
 fn a_grpc_client_gets_api_listeners_in_its_own_words() {
-    let grpc = (Kind::Service, "be1", json!({"selector": {"app": "be1"}, "ports": [{"port": 80, "targetPort": 8080, "appProtocol": "grpc"}]}));
+    let grpc = (
+        Kind::Service,
+        "be1",
+        json!({"selector": {"app": "be1"}, "ports": [{"port": 80, "targetPort": 8080, "appProtocol": "grpc"}]}),
+    );
     let route = |filters: Value| {
         let rules = json!([{"filters": filters, "backendRefs": [{"name": "be1", "port": 80}]}]);
         let parent = json!([{"group": "", "kind": "Service", "name": "be1"}]);
@@ -105,10 +109,12 @@ fn a_grpc_client_gets_api_listeners_in_its_own_words() {
 #[test]
 fn what_does_not_change_keeps_its_allocation() {
     let id = "spiffe://mesh.internal/ns/default/sa/be1";
-    let before = std::sync::Arc::new(for_view(&snapshot(&[service(), be1(id)]), &view(ProxyKind::Weft)).resources);
+    let before =
+        std::sync::Arc::new(for_view(&snapshot(&[service(), be1(id)]), &view(ProxyKind::Weft)).resources);
     let more = (Kind::Service, "be2", json!({"ports": [{"port": 80}]}));
     let builder = Builder::after(before.clone());
-    let after = for_view_after(&snapshot(&[service(), be1(id), more]), &view(ProxyKind::Weft), builder).resources;
+    let after =
+        for_view_after(&snapshot(&[service(), be1(id), more]), &view(ProxyKind::Weft), builder).resources;
     let of = |resources: &Resources| resources.get(weft_xds::CDS, "outbound|80|be1.default").unwrap().clone();
     assert!(std::sync::Arc::ptr_eq(&of(&before), &of(&after)));
 }

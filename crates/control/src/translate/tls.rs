@@ -47,7 +47,9 @@ fn secret(name: &str) -> tls::SdsSecretConfig {
         name: name.to_owned(),
         sds_config: Some(core::ConfigSource {
             resource_api_version: core::ApiVersion::V3 as i32,
-            config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::ApiConfigSource(source)),
+            config_source_specifier: Some(core::config_source::ConfigSourceSpecifier::ApiConfigSource(
+                source,
+            )),
             ..Default::default()
         }),
     }
@@ -71,7 +73,8 @@ fn member(kind: ProxyKind, alpn: &[&str], peers: Vec<tls::SubjectAltNameMatcher>
         return grpc_member(peers);
     }
     let alpn_protocols = alpn.iter().map(|&p| p.to_owned()).collect();
-    let validation = tls::CertificateValidationContext { match_typed_subject_alt_names: peers, ..Default::default() };
+    let validation =
+        tls::CertificateValidationContext { match_typed_subject_alt_names: peers, ..Default::default() };
     tls::CommonTlsContext {
         tls_params: Some(tls13()),
         alpn_protocols,
@@ -107,7 +110,12 @@ fn grpc_member(peers: Vec<tls::SubjectAltNameMatcher>) -> tls::CommonTlsContext 
 }
 
 /// Towards a member: it must be one of `identities`, and `sni` tells it which port is meant.
-pub fn to_member(kind: ProxyKind, identities: &BTreeSet<String>, sni: &str, http: bool) -> core::TransportSocket {
+pub fn to_member(
+    kind: ProxyKind,
+    identities: &BTreeSet<String>,
+    sni: &str,
+    http: bool,
+) -> core::TransportSocket {
     let peers = identities.iter().map(|id| uri(exact(id.as_str()))).collect();
     let alpn: &[&str] = if http { &["h2"] } else { &[] };
     let context = tls::UpstreamTlsContext {

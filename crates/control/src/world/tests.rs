@@ -20,7 +20,10 @@ fn service(name: &str, revision: Revision, spec: Value) -> Stored {
 
 fn change(stored: Stored) -> Batch {
     let revision = stored.modified;
-    Batch::Changes { revision, changes: vec![Change { revision, key: stored.key.clone(), before: None, after: Some(stored) }] }
+    Batch::Changes {
+        revision,
+        changes: vec![Change { revision, key: stored.key.clone(), before: None, after: Some(stored) }],
+    }
 }
 
 fn world(objects: Vec<Stored>) -> World {
@@ -74,11 +77,15 @@ fn virtual_addresses_are_given_in_order_and_kept_for_ever() {
     ]);
     let wanted = vip::allocate(&mut world);
     assert_eq!(vips(&world), ["240.240.0.2", "", "240.240.0.1", "240.240.0.3"]);
-    let names: Vec<_> = wanted.iter().map(|assignment| (assignment.key.name.as_str(), assignment.at)).collect();
+    let names: Vec<_> =
+        wanted.iter().map(|assignment| (assignment.key.name.as_str(), assignment.at)).collect();
     assert_eq!(names, [("a", 1), ("d", 4)]);
     // Somebody replaces d without the annotation, after a was deleted: d keeps its own.
     let a = key(Kind::Service, "default", "a");
-    world.apply(Batch::Changes { revision: 11, changes: vec![Change { revision: 11, key: a, before: None, after: None }] });
+    world.apply(Batch::Changes {
+        revision: 11,
+        changes: vec![Change { revision: 11, key: a, before: None, after: None }],
+    });
     world.apply(change(service("d", 12, json!({"ports": [{"port": 81}]}))));
     assert_eq!(vip::allocate(&mut world).len(), 1);
     assert_eq!(vips(&world), ["", "240.240.0.1", "240.240.0.3"]);

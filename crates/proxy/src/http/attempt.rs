@@ -6,7 +6,7 @@ use weft_routing::retry::Failure;
 
 use super::{body::RequestBody, forward::Outgoing, reply::Reason, target::Target};
 use crate::{
-    connection::Peer,
+    peer::Peer,
     record::flags,
     upstream::{
         cluster::{ClusterState, EndpointState},

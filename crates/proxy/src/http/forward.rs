@@ -20,7 +20,7 @@ use super::{
     target::Target,
 };
 use crate::{
-    connection::{ChainView, Peer},
+    peer::{ChainView, Peer},
     record::{RequestRecord, UsedLease, flags},
     upstream::{
         cluster::{ClusterState, EndpointState, Raised},

@@ -17,7 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::{ResponseBody, TryBody};
-use crate::{connection::Peer, drain::Drain};
+use crate::{drain::Drain, peer::Peer};
 
 /// The head of a request, decoded, with cookies.
 pub const HEAD_BYTES_MAX: usize = 60 * 1024;

@@ -29,7 +29,7 @@ use super::{
     tunnel,
 };
 use crate::{
-    connection::{ChainView, Peer},
+    peer::{ChainView, Peer},
     record::{Details, Kind, LogFields, RequestRecord, flags},
     worker::{Direction, Role, Worker},
 };

@@ -7,7 +7,7 @@ use weft_routing::TcpConfig;
 
 use super::copy::copy;
 use crate::{
-    connection::Peer,
+    peer::Peer,
     http::{attempt::explain, tunnel::tcp_alpn},
     record::{Details, Kind, RequestRecord, flags},
     upstream::{

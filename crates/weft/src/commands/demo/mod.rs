@@ -55,6 +55,7 @@ struct Mesh {
     fe: std::net::SocketAddr,
     api: String,
     said: mpsc::UnboundedReceiver<String>,
+    _block: plan::Block,
 }
 
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
@@ -66,6 +67,7 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         Ok(mesh) => mesh,
         Err(error) => return Err(error.context(format!("the demo did not start; logs are in {}", state.join("logs").display()))),
     };
+    await_current(&mesh.client, mesh.proxies.len()).await;
     let served = mesh.load.first(Duration::from_secs(20)).await;
     let startup = started.elapsed();
     if served {
@@ -92,7 +94,8 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn start(args: &DemoArgs, state: &Path) -> anyhow::Result<Mesh> {
-    let base = plan::free_block()?;
+    let block = plan::claim_block()?;
+    let base = block.base;
     let instances = plan::instances(base);
     let (voice, said) = supervise::voice();
     let recipe = |name: &str, args: Vec<String>, env: Vec<(String, String)>, prints_ports| Recipe {
@@ -149,7 +152,23 @@ async fn start(args: &DemoArgs, state: &Path) -> anyhow::Result<Mesh> {
         fe,
         api: format!("http://{api}"),
         said,
+        _block: block,
     })
+}
+
+/// Waits until every proxy has the newest configuration, so that the first request finds everybody.
+async fn await_current(client: &Client, proxies: usize) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < deadline {
+        if let Ok(answer) = client.get("/query/v1/status").await
+            && let Some(list) = answer["proxies"].as_array()
+            && list.len() == proxies
+            && list.iter().all(|p| p["connected"] == true && !p["acked"].is_null() && p["acked"] == p["latest"])
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn proxy_args(instance: &Instance, client: &Client, state: &Path, xds: std::net::SocketAddr) -> anyhow::Result<Vec<String>> {

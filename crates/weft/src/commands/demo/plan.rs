@@ -8,6 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use anyhow::bail;
 
 pub const APP_PORT: u16 = 8080;
+/// What an instance listens on: app, admin, outbound, inbound, metrics.
+const PORTS: [u16; 5] = [APP_PORT, 15000, 15001, 15006, 15020];
+const CLAIM_PORT: u16 = 15099;
 /// One request in this many to BE4 fails.
 pub const BE4_FAILS_EVERY: u64 = 10;
 pub const BE3_HOST: &str = "be3.partner.example";
@@ -55,16 +58,22 @@ pub fn instances(base: [u8; 3]) -> Vec<Instance> {
     ]
 }
 
-/// A block of loopback addresses that nobody listens on, so that two demos can run side by side.
-pub fn free_block() -> anyhow::Result<[u8; 3]> {
+/// A block of loopback addresses that nobody else uses; the claim holds while this lives.
+pub struct Block {
+    pub base: [u8; 3],
+    _claim: TcpListener,
+}
+
+/// Two demos can run side by side: each claims a block by listening on one address of it that it has no
+/// other use for.
+pub fn claim_block() -> anyhow::Result<Block> {
     for n in 0..64u8 {
         let base = [127, 70 + n / 8, n % 8];
-        let free = (1..=6).all(|last| {
-            let address = Ipv4Addr::new(base[0], base[1], base[2], last);
-            [APP_PORT, 15000, 15001, 15006, 15020].iter().all(|port| TcpListener::bind((address, *port)).is_ok())
-        });
+        let at = |last: u8| Ipv4Addr::new(base[0], base[1], base[2], last);
+        let Ok(claim) = TcpListener::bind((at(250), CLAIM_PORT)) else { continue };
+        let free = (1..=6).all(|last| PORTS.iter().all(|port| TcpListener::bind((at(last), *port)).is_ok()));
         if free {
-            return Ok(base);
+            return Ok(Block { base, _claim: claim });
         }
     }
     bail!("no block of loopback addresses from 127.70.0.1 on has its ports free; is something listening on 0.0.0.0:15006 or :8080?")

@@ -24,12 +24,11 @@ pub struct Recipe {
     pub log: PathBuf,
 }
 
-/// A child, the pipe whose end it watches, and the ports it printed. The pipe is held here because waiting
+/// A child and the pipe whose end it watches. The pipe is held here because waiting
 /// for a child closes the one that the child's handle holds.
 struct Started {
     child: Child,
     _pipe: Option<ChildStdin>,
-    ports: serde_json::Value,
 }
 
 /// A child that is kept running until `stop`.
@@ -37,14 +36,11 @@ pub struct Kept {
     name: String,
     stop: watch::Sender<bool>,
     ended: oneshot::Receiver<()>,
-    /// The first ports line it printed.
-    pub ports: serde_json::Value,
 }
 
 /// Starts a child and a task that restarts it; returns when it has printed its ports (if it does).
 pub async fn keep(recipe: Recipe, said: mpsc::UnboundedSender<String>) -> anyhow::Result<Kept> {
     let child = start(&recipe).await?;
-    let ports = child.ports.clone();
     let (stop, stopped) = watch::channel(false);
     let (end, ended) = oneshot::channel();
     let name = recipe.name.clone();
@@ -52,7 +48,7 @@ pub async fn keep(recipe: Recipe, said: mpsc::UnboundedSender<String>) -> anyhow
         watch_over(recipe, child, stopped, said).await;
         let _ = end.send(());
     });
-    Ok(Kept { name, stop, ended, ports })
+    Ok(Kept { name, stop, ended })
 }
 
 impl Kept {
@@ -126,7 +122,6 @@ async fn start(recipe: &Recipe) -> anyhow::Result<Started> {
         .spawn()
         .with_context(|| format!("cannot start {}", recipe.name))?;
     let pipe = child.stdin.take();
-    let mut ports = serde_json::Value::Null;
     if recipe.prints_ports {
         let Some(stdout) = child.stdout.take() else { bail!("{} has no output", recipe.name) };
         let mut lines = BufReader::new(stdout).lines();
@@ -135,11 +130,11 @@ async fn start(recipe: &Recipe) -> anyhow::Result<Started> {
             let _ = child.kill().await;
             bail!("{} did not start: {}", recipe.name, last_lines(&recipe.log));
         };
-        ports = serde_json::from_str(&line).with_context(|| format!("{} printed `{line}`", recipe.name))?;
+        tracing::debug!(child = recipe.name, line, "started");
         // The pipe must stay open and be read, or the child's next line would end it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     }
-    Ok(Started { child, _pipe: pipe, ports })
+    Ok(Started { child, _pipe: pipe })
 }
 
 /// The end of a log, for an error message.

@@ -94,7 +94,8 @@ struct Outcome {
 async fn apply_one(client: &Client, object: &Value, dry_run: bool) -> anyhow::Result<Outcome> {
     let (info, namespace, name) = place::of(object)?;
     let path = place::object(info, &namespace, &name)?;
-    let query = if dry_run { "?dryRun=All" } else { "" };
+    // Unknown fields were told when the file was read, with their lines.
+    let query = if dry_run { "?fieldValidation=Ignore&dryRun=All" } else { "?fieldValidation=Ignore" };
     let desired = merge::with_last_applied(object);
     for _ in 0..TRIES_MAX {
         let refused = match client.get(&path).await {

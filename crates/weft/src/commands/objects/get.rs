@@ -311,7 +311,10 @@ pub async fn describe(args: DescribeArgs) -> anyhow::Result<ExitCode> {
 fn description(info: &KindInfo, object: &Value, findings: &[Value]) -> anyhow::Result<String> {
     let meta = &object["metadata"];
     let mut out = String::new();
-    let mut line = |name: &str, value: String| out.push_str(&format!("{:<14}{value}\n", format!("{name}:")));
+    let mut line = |name: &str, value: String| {
+        let title = if name.is_empty() { String::new() } else { format!("{name}:") };
+        out.push_str(&format!("{title:<14}{value}\n"));
+    };
     line("Name", text(&meta["name"]));
     if info.namespaced {
         line("Namespace", text(&meta["namespace"]));

@@ -1,0 +1,244 @@
+//! The other end of one connection: who it is, where it came in, and what its requests share.
+//!
+//! Strings are made here, once a connection; a request only copies handles.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use http::HeaderValue;
+use weft_identity::tls::peer_id;
+use weft_routing::{
+    FilterChain, HttpConfig, Listener, NetworkFilter, Route, authorize, table::BoundRoutes,
+};
+use weft_telemetry::buckets::{SeriesId, SeriesKey};
+
+use crate::{
+    access_log::AccessLog,
+    drain::Drain,
+    live::{ClusterLabels, Live},
+    meters::ListenerMeters,
+    worker::{Direction, Role, Worker},
+};
+
+const SERIES_CACHED_MAX: usize = 64;
+
+/// What is known of a connection, for all of its requests.
+pub struct Peer {
+    pub worker: Rc<Worker>,
+    pub remote: SocketAddr,
+    pub local: SocketAddr,
+    /// Where the caller wanted to go before a redirect, else `local`.
+    pub destination: SocketAddr,
+    pub server_name: Option<String>,
+    /// The verified SPIFFE id.
+    pub principal: Option<String>,
+    /// `NS/NAME` of the verified caller, else empty.
+    caller: String,
+    pub tls: &'static str,
+    pub tls_version: &'static str,
+    /// Ready to be sent to the app.
+    pub client_cert: Option<HeaderValue>,
+    pub direction: Direction,
+    /// The switch that ends this connection.
+    pub drain: Rc<Drain>,
+    pub meters: ListenerMeters,
+    pub access_logs: Vec<Rc<AccessLog>>,
+    pub open_requests: Rc<Cell<u32>>,
+    /// Bytes came that are no request yet; for the head's timeout.
+    pub heard: Arc<AtomicBool>,
+    listener: Arc<str>,
+    chain: Arc<str>,
+    view: RefCell<Option<Rc<ChainView>>>,
+    series: RefCell<Vec<CachedSeries>>,
+}
+
+/// A chain's HTTP settings as one table has them.
+pub struct ChainView {
+    pub live: Rc<Live>,
+    pub config: Arc<HttpConfig>,
+    pub routes: Arc<BoundRoutes>,
+}
+
+struct CachedSeries {
+    // Both are kept alive here, so that an address is never that of another route.
+    route: Option<Arc<Route>>,
+    cluster: Option<Arc<str>>,
+    id: SeriesId,
+}
+
+impl Peer {
+    /// A peer of whom nothing is known yet but where it came in.
+    pub fn new(
+        worker: &Rc<Worker>,
+        role: Role,
+        listener: &Listener,
+        chain: &FilterChain,
+        meters: ListenerMeters,
+    ) -> Peer {
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Peer {
+            access_logs: access_logs(worker, chain),
+            remote: nowhere,
+            local: nowhere,
+            destination: nowhere,
+            server_name: None,
+            principal: None,
+            caller: String::new(),
+            tls: "none",
+            tls_version: "",
+            client_cert: None,
+            direction: match role {
+                Role::Inbound => Direction::Inbound,
+                _ if *listener.name == *"inbound" => Direction::Inbound,
+                _ => Direction::Outbound,
+            },
+            drain: Rc::clone(worker.drain(role)),
+            meters,
+            open_requests: Rc::default(),
+            heard: Arc::default(),
+            listener: Arc::clone(&listener.name),
+            chain: Arc::clone(&chain.name),
+            view: RefCell::default(),
+            series: RefCell::default(),
+            worker: Rc::clone(worker),
+        }
+    }
+
+    pub fn on_tls(&mut self, session: &rustls::ServerConnection) {
+        self.tls = "tls";
+        self.tls_version = match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            _ => "",
+        };
+        if let Some(name) = session.server_name() {
+            self.server_name = Some(name.to_ascii_lowercase());
+        }
+        let Some(Ok(id)) = session.peer_certificates().map(peer_id) else {
+            return;
+        };
+        self.tls = "mtls";
+        if let (Some(namespace), Some(name)) = (id.namespace(), id.service_account()) {
+            self.caller = format!("{namespace}/{name}");
+        }
+        let own = self.worker.credentials();
+        let by = own.as_ref().map_or("", |own| own.svid.id().as_str());
+        self.client_cert = HeaderValue::try_from(format!("By={by};URI={}", id.as_str())).ok();
+        self.principal = Some(id.as_str().to_owned());
+    }
+
+    /// The chain as the newest table has it; `None` when it is gone, and with it the right to be served.
+    pub fn view(&self) -> Option<Rc<ChainView>> {
+        let live = self.worker.live();
+        if let Some(view) = &*self.view.borrow()
+            && view.live.generation() == live.generation()
+        {
+            return Some(Rc::clone(view));
+        }
+        let view = self.renewed_view(live).map(Rc::new);
+        self.view.replace(view.clone());
+        view
+    }
+
+    #[cold]
+    fn renewed_view(&self, live: Rc<Live>) -> Option<ChainView> {
+        let listener = live.table().listener(&self.listener)?;
+        let chain =
+            listener.chains.iter().chain(&listener.default_chain).find(|chain| chain.name == self.chain)?;
+        let NetworkFilter::Http(config) = &chain.filter else { return None };
+        let routes = Arc::clone(live.table().routes(config.routes.key())?);
+        Some(ChainView { config: Arc::clone(config), routes, live })
+    }
+
+    /// The port that the caller meant: between members the SNI names the app's.
+    pub fn destination_port(&self) -> u16 {
+        self.server_name
+            .as_deref()
+            .and_then(|name| name.strip_prefix('p')?.split_once('.')?.0.parse().ok())
+            .unwrap_or_else(|| self.destination.port())
+    }
+
+    pub fn policy_input<'a>(&'a self, head: Option<&'a weft_routing::HeadView<'a>>) -> authorize::PolicyInput<'a> {
+        authorize::PolicyInput {
+            head,
+            principal: self.principal.as_deref(),
+            authenticated: self.principal.is_some(),
+            source_ip: self.remote.ip(),
+            remote_ip: self.remote.ip(),
+            destination_ip: self.destination.ip(),
+            destination_port: self.destination_port(),
+            server_name: self.server_name.as_deref(),
+        }
+    }
+
+    /// Where a request is measured: here when it is for our own app, or for a service outside the mesh.
+    pub fn series(&self, route: Option<&Arc<Route>>, cluster: Option<&ClusterLabels>) -> Option<SeriesId> {
+        let external = cluster.and_then(|cluster| cluster.external.as_ref());
+        if self.direction == Direction::Outbound && external.is_none() {
+            return None; // its callee counts it
+        }
+        let mut cached = self.series.borrow_mut();
+        let same_route = |known: &CachedSeries| match (&known.route, route) {
+            (Some(known), Some(route)) => Arc::ptr_eq(known, route),
+            (None, None) => true,
+            _ => false,
+        };
+        let same_cluster = |known: &CachedSeries| match (&known.cluster, cluster) {
+            (Some(known), Some(cluster)) => Arc::ptr_eq(known, &cluster.name),
+            (None, None) => true,
+            _ => false,
+        };
+        if let Some(known) = cached.iter().find(|known| same_route(known) && same_cluster(known)) {
+            return Some(known.id);
+        }
+        let settings = &self.worker.settings;
+        let route_name = route.map_or_else(String::new, |route| route.name.to_string());
+        let key = match (self.direction, external, cluster) {
+            (Direction::Outbound, Some(service), Some(cluster)) => SeriesKey {
+                caller: settings.service.to_string(),
+                service: service.clone(),
+                version: String::new(),
+                route: route_name,
+                tls: if cluster.tls { "tls" } else { "none" }.to_owned(),
+                direction: "external".to_owned(),
+            },
+            _ => SeriesKey {
+                caller: self.caller.clone(),
+                service: settings.service.to_string(),
+                version: settings.version.to_string(),
+                route: route_name,
+                tls: self.tls.to_owned(),
+                direction: "inbound".to_owned(),
+            },
+        };
+        let id = self.worker.window.borrow_mut().series(key);
+        if cached.len() >= SERIES_CACHED_MAX {
+            cached.clear();
+        }
+        cached.push(CachedSeries {
+            route: route.cloned(),
+            cluster: cluster.map(|cluster| Arc::clone(&cluster.name)),
+            id,
+        });
+        Some(id)
+    }
+
+    /// A request's head was read whole.
+    pub fn on_head(&self) {
+        self.heard.store(false, Ordering::Relaxed);
+    }
+}
+
+fn access_logs(worker: &Worker, chain: &FilterChain) -> Vec<Rc<AccessLog>> {
+    match &chain.filter {
+        NetworkFilter::Http(config) => worker.access_logs.open(&config.access_log),
+        NetworkFilter::Tcp(config) => worker.access_logs.open(&config.access_log),
+    }
+}
