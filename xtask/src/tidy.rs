@@ -59,6 +59,7 @@ pub fn run() -> anyhow::Result<()> {
         }
     }
     sizes(&mut problems)?;
+    codes(&mut problems)?;
     if problems.is_empty() {
         println!("tidy: {} packages, arrows and licences hold", packages.len());
         return Ok(());
@@ -103,6 +104,22 @@ fn outside(name: &str, package: &Value, problems: &mut Vec<String>) {
     if !allowed {
         problems.push(format!("{name}: licence {licence} is not on the list"));
     }
+}
+
+/// Each code that a finding carries has a row in the table that the reference page is made from.
+fn codes(problems: &mut Vec<String>) -> anyhow::Result<()> {
+    let table = std::fs::read_to_string(crate::root().join("crates/model/src/findings/codes.rs"))?;
+    let files = crate::output("git", &["ls-files", "--cached", "--others", "--exclude-standard", "crates/*/src/*.rs"])?;
+    for file in files.lines() {
+        let Ok(text) = std::fs::read_to_string(crate::root().join(file)) else { continue };
+        for after in text.split("\"WFT").skip(1) {
+            let code = format!("WFT{}", after.chars().take_while(char::is_ascii_digit).collect::<String>());
+            if code.len() == 7 && !table.contains(&code) {
+                problems.push(format!("{file} uses {code}, which crates/model/src/findings/codes.rs does not explain"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn sizes(problems: &mut Vec<String>) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 //! same store honours it; it is spent by compare-and-swap, so that two users of one token can't both
 //! win. Every certificate carries only what was decided here.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -136,16 +137,21 @@ impl Authority {
         ttl: Duration,
     ) -> Result<Issued, Refusal> {
         let issued = self.issuer.issue(csr_der, id, now, ttl, random()?)?;
-        self.issued.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(%id, serial = issued.serial_hex, "certificate issued");
+        self.given(id, &issued);
         Ok(issued)
     }
 
-    /// The control plane's own SVID, with a fresh key.
-    pub fn own_svid(&self, now: SystemTime, ttl: Duration) -> anyhow::Result<Svid> {
-        let id = SpiffeId::control(&self.trust_domain);
+    /// Counts and logs a certificate that leaves this house.
+    fn given(&self, id: &SpiffeId, issued: &Issued) {
+        self.issued.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(%id, serial = issued.serial_hex, "certificate issued");
+    }
+
+    /// The control plane's own SVID, with a fresh key, good for `addresses` too where a peer goes by them.
+    pub fn own_svid(&self, addresses: &[IpAddr], now: SystemTime, ttl: Duration) -> anyhow::Result<Svid> {
         let key = PrivateKey::generate()?;
-        let issued = self.sign(&key.csr_der(&id)?, &id, now, ttl)?;
+        let issued = self.issuer.issue_control(&key, &[], addresses, now, ttl, random()?)?;
+        self.issued.fetch_add(1, Ordering::Relaxed);
         Ok(Svid::new(issued.chain, key)?)
     }
 
@@ -203,9 +209,13 @@ impl Authority {
             return Err(Refusal::OtherService { asked: format!("{namespace}/{service}") });
         }
         let id = self.service_id(namespace, service)?;
-        let issued = self.sign(csr_der, &id, now, ttl)?;
+        // Who loses the race for the token never sees this certificate: it is not counted, not logged, gone.
+        let issued = self.issuer.issue(csr_der, &id, now, ttl, random()?)?;
         match store.commit(Transaction::delete(key, stored.modified)).await {
-            Ok(_) => Ok(issued),
+            Ok(_) => {
+                self.given(&id, &issued);
+                Ok(issued)
+            }
             Err(CommitError::Conflict { .. }) => Err(Refusal::Unknown),
             Err(error) => Err(Refusal::Store(error.to_string())),
         }

@@ -1,4 +1,4 @@
-//! The questions behind `stat`, `edges`, `status`, `check` and `identity token`, as JSON.
+//! The questions behind `stat`, `edges`, `status`, `check`, `identity token` and `identity bundle`, as JSON.
 //!
 //! The shapes are a contract. Windows are rounded to what the history keeps, and each answer says
 //! which window it covers.
@@ -31,6 +31,7 @@ pub fn router(core: Arc<Core>) -> axum::Router {
         .route("/query/v1/edges", get(edges))
         .route("/query/v1/status", get(status))
         .route("/query/v1/check", get(check))
+        .route("/query/v1/bundle", get(bundle))
         .route("/query/v1/token", post(token))
         .with_state(core)
 }
@@ -235,6 +236,12 @@ fn findings(core: &Core, now: SystemTime) -> Vec<Finding> {
         }
     }
     all
+}
+
+/// What members trust: no secret, but who asks is known all the same.
+async fn bundle(State(core): State<Arc<Core>>) -> Json<Value> {
+    let bundle = core.authority.bundle();
+    Json(json!({"trust_domain": bundle.trust_domain().to_string(), "pem": bundle.to_pem()}))
 }
 
 #[derive(Debug, Deserialize)]

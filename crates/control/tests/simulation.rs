@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use prost::Message as _;
 use weft_control::snapshot::{ServiceId, Snapshot};
 use weft_control::translate::view::{ProxyKind, ProxyView};
 use weft_control::translate::{self, Translation};
@@ -67,6 +68,17 @@ fn view(snapshot: &Snapshot, who: &str, kind: ProxyKind) -> ProxyView {
     }
 }
 
+/// An Envoy has its policies at the routes, ours at the listener: the one thing that ours would not read.
+fn without_policies(resource: &weft_xds::Resource) -> weft_xds::Resource {
+    let mut config: envoy_types::pb::envoy::config::route::v3::RouteConfiguration = resource.decode().unwrap();
+    for host in &mut config.virtual_hosts {
+        assert_eq!(host.typed_per_filter_config.is_empty(), !resource.name.starts_with("inbound|"), "{}", resource.name);
+        host.typed_per_filter_config.clear();
+    }
+    let body = weft_xds::Any { type_url: resource.body.type_url.clone(), value: config.encode_to_vec() };
+    weft_xds::Resource::new(resource.name.as_str(), body)
+}
+
 /// Reads everything as our proxy does, and insists on what must always hold.
 fn read(snapshot: &Snapshot, view: &ProxyView) -> (RoutingTable, Translation) {
     let made = translate::for_view(snapshot, view);
@@ -87,6 +99,10 @@ fn read(snapshot: &Snapshot, view: &ProxyView) -> (RoutingTable, Translation) {
             "clusters" => decoded!(resource, weft_routing::cluster, clusters),
             "endpoints" => decoded!(resource, weft_routing::load_assignment, endpoints),
             "listeners" => decoded!(resource, weft_routing::listener, listeners),
+            "routes" if view.kind == ProxyKind::Envoy => {
+                let resource = without_policies(resource);
+                decoded!(resource, weft_routing::route_config, routes);
+            }
             "routes" => decoded!(resource, weft_routing::route_config, routes),
             other => panic!("{who}: a resource of type {other}"),
         }

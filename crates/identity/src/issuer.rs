@@ -279,18 +279,30 @@ impl Issuer {
         ttl: Duration,
         serial_random: [u8; 16],
     ) -> Result<Issued, IssueError> {
-        let mut names = vec!["localhost".to_owned()];
-        names.extend(hosts.iter().filter(|host| *host != "localhost").cloned());
-        let mut ips = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        ips.extend(addresses.iter().filter(|ip| !ip.is_loopback() && !ip.is_unspecified()));
-        let failed = |source| IssueError::Sign { subject: names.join(", "), source };
-        let mut sans = Vec::with_capacity(names.len() + ips.len());
-        for name in &names {
-            sans.push(SanType::DnsName(name.as_str().try_into().map_err(failed)?));
-        }
-        sans.extend(ips.into_iter().map(SanType::IpAddress));
+        let subject = std::iter::once("localhost").chain(hosts.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
+        let sans =
+            server_names(hosts, addresses).map_err(|source| IssueError::Sign { subject: subject.clone(), source })?;
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        self.sign(key.pair(), sans, usages, now, ttl.min(INTERMEDIATE_TTL), serial_random, &names.join(", "))
+        self.sign(key.pair(), sans, usages, now, ttl.min(INTERMEDIATE_TTL), serial_random, &subject)
+    }
+
+    /// Certifies the control plane itself. Members know it by its SPIFFE id; gRPC's xDS clients prove a server by
+    /// the name or address that they dialled, so those stand beside the id: loopback, and what is given.
+    pub fn issue_control(
+        &self,
+        key: &PrivateKey,
+        hosts: &[String],
+        addresses: &[IpAddr],
+        now: SystemTime,
+        ttl: Duration,
+        serial_random: [u8; 16],
+    ) -> Result<Issued, IssueError> {
+        let id = SpiffeId::control(&self.trust_domain);
+        let failed = |source| IssueError::Sign { subject: id.to_string(), source };
+        let mut sans = vec![SanType::URI(id.as_str().try_into().map_err(failed)?)];
+        sans.extend(server_names(hosts, addresses).map_err(failed)?);
+        let usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(key.pair(), sans, usages, now, ttl.min(LEAF_TTL_MAX), serial_random, id.as_str())
     }
 
     fn sign(
@@ -335,6 +347,18 @@ impl std::fmt::Debug for Issuer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Issuer({})", self.trust_domain)
     }
+}
+
+/// `localhost`, both loopback addresses, and what is given.
+fn server_names(hosts: &[String], addresses: &[IpAddr]) -> Result<Vec<SanType>, rcgen::Error> {
+    let mut names = vec![SanType::DnsName("localhost".try_into()?)];
+    for host in hosts.iter().filter(|host| *host != "localhost") {
+        names.push(SanType::DnsName(host.as_str().try_into()?));
+    }
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    let others = addresses.iter().filter(|ip| !loopback.contains(ip) && !ip.is_unspecified());
+    names.extend(loopback.iter().chain(others).map(|ip| SanType::IpAddress(*ip)));
+    Ok(names)
 }
 
 /// A positive integer of exactly 16 bytes: 126 of its bits are the caller's random ones.

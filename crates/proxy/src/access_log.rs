@@ -115,7 +115,9 @@ impl AccessLog {
 fn format(format: &AccessLogFormat) -> Result<Format, String> {
     match format {
         AccessLogFormat::Default => Ok(Format::text()),
-        AccessLogFormat::Text(text) => Format::parse(text.trim_end_matches('\n')).map_err(|error| error.to_string()),
+        AccessLogFormat::Text(text) => {
+            Format::parse(text.trim_end_matches('\n')).map_err(|error| error.to_string())
+        }
         AccessLogFormat::Json(serde_json::Value::Object(keys)) => {
             let keys: Option<Vec<(&str, &str)>> =
                 keys.iter().map(|(key, value)| Some((key.as_str(), value.as_str()?))).collect();

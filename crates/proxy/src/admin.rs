@@ -137,12 +137,15 @@ impl Admin {
         let mut lines = String::new();
         for family in self.merged().await.families {
             for (labels, value) in family.series {
-                let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let labels: Vec<String> =
+                    labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let value = match value {
                     weft_telemetry::shard::Value::Counter(count) => count.to_string(),
                     weft_telemetry::shard::Value::Gauge(level) => level.to_string(),
                     weft_telemetry::shard::Value::Histogram(histogram) => {
-                        let point = |q| histogram.quantile(q).map_or_else(|| "-".to_owned(), |value| value.to_string());
+                        let point = |q| {
+                            histogram.quantile(q).map_or_else(|| "-".to_owned(), |value| value.to_string())
+                        };
                         format!("count={} p50={} p99={}", histogram.count(), point(0.5), point(0.99))
                     }
                 };
@@ -173,9 +176,8 @@ impl Admin {
     fn certs(&self) -> Answer {
         let state = self.identity.watch().borrow().clone();
         let credentials = state.credentials();
-        let expires_in = credentials.map(|one| {
-            one.svid.not_after().duration_since(SystemTime::now()).unwrap_or_default().as_secs()
-        });
+        let expires_in = credentials
+            .map(|one| one.svid.not_after().duration_since(SystemTime::now()).unwrap_or_default().as_secs());
         json_page(&json!({
             "state": match &state {
                 CertState::Starting => "starting",

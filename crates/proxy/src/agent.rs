@@ -79,7 +79,8 @@ pub enum AgentError {
 pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
     create_private_dir(&config.state)?;
     let node = &config.node;
-    let identity = Identity::open(&config.state, Some(config.control.clone()), &node.namespace, &node.service)?;
+    let identity =
+        Identity::open(&config.state, Some(config.control.clone()), &node.namespace, &node.service)?;
     let socket = config.socket.clone().unwrap_or_else(|| config.state.join("agent.sock"));
     let serving = serve(identity.clone(), &socket)?;
     let keeping = tokio::spawn(identity.clone().keep());

@@ -151,14 +151,19 @@ pub fn parse(text: &str, state: PathBuf) -> Result<Config, BootstrapError> {
     // JSON is YAML.
     let bootstrap: Bootstrap =
         serde_saphyr::from_str(text).map_err(|error| BootstrapError::Shape(error.to_string()))?;
-    let text_of = |key: &str| bootstrap.node.metadata.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    let text_of =
+        |key: &str| bootstrap.node.metadata.get(key).and_then(|value| value.as_str()).map(str::to_owned);
     let service = text_of("service").unwrap_or_else(|| bootstrap.node.cluster.clone());
     let namespace = text_of("namespace").unwrap_or_else(|| "default".to_owned());
     let mut config = Config::new(&namespace, &service, state);
     config.ports = PortsWanted {
         outbound: None,
         inbound: None,
-        admin: bootstrap.admin.as_ref().map(|admin| admin.address.socket_address("admin.address")).transpose()?,
+        admin: bootstrap
+            .admin
+            .as_ref()
+            .map(|admin| admin.address.socket_address("admin.address"))
+            .transpose()?,
         metrics: None,
     };
     let mut xds_cluster = None;
@@ -197,7 +202,8 @@ fn foreign(dynamic: &DynamicResources, clusters: &[Cluster]) -> Result<(ForeignX
         .iter()
         .find(|cluster| cluster.name == *name)
         .ok_or_else(|| wrong(path, format!("cluster {name} is not in static_resources")))?;
-    let address = cluster.first_address().ok_or_else(|| wrong(path, format!("cluster {name} has no endpoint")))?;
+    let address =
+        cluster.first_address().ok_or_else(|| wrong(path, format!("cluster {name} has no endpoint")))?;
     let tls = cluster.upstream_tls().map(|tls| ForeignTls {
         sni: tls.sni.clone(),
         ca_file: tls.ca_file(),

@@ -31,7 +31,11 @@ struct SocketAddress {
 impl SocketAddressBox {
     pub fn host_and_port(&self) -> String {
         let SocketAddress { address, port_value } = &self.socket_address;
-        if address.contains(':') { format!("[{address}]:{port_value}") } else { format!("{address}:{port_value}") }
+        if address.contains(':') {
+            format!("[{address}]:{port_value}")
+        } else {
+            format!("{address}:{port_value}")
+        }
     }
 }
 

@@ -47,7 +47,10 @@ pub enum CertState {
     Starting,
     Valid(Arc<Credentials>),
     /// Renewal (or joining) fails; the last certificate serves on until it ends.
-    Failing { last: Option<Arc<Credentials>>, error: String },
+    Failing {
+        last: Option<Arc<Credentials>>,
+        error: String,
+    },
 }
 
 impl CertState {
@@ -119,7 +122,9 @@ impl Identity {
                 tracing::warn!(id = %svid.id(), "the stored certificate has expired; trust domain {}", bundle.trust_domain());
             }
             Ok((svid, bundle)) if identity.is_ours(svid.id()) => identity.publish(svid, bundle),
-            Ok((svid, _)) => tracing::warn!(id = %svid.id(), "the stored certificate is for another service; it is not used"),
+            Ok((svid, _)) => {
+                tracing::warn!(id = %svid.id(), "the stored certificate is for another service; it is not used")
+            }
             Err(error) if error.is_missing() => {}
             Err(error) => tracing::warn!(%error, "the stored identity cannot be used"),
         }
@@ -213,7 +218,9 @@ impl Identity {
         loop {
             match self.join_once(control, token.trim(), &parsed).await {
                 Ok(()) => return Ok(()),
-                Err(error @ (IdentityError::Refused(_) | IdentityError::State(_) | IdentityError::Key(_))) => {
+                Err(
+                    error @ (IdentityError::Refused(_) | IdentityError::State(_) | IdentityError::Key(_)),
+                ) => {
                     return Err(error);
                 }
                 Err(error) => self.failing(&error),
@@ -223,7 +230,12 @@ impl Identity {
         }
     }
 
-    async fn join_once(&self, control: &Control, token: &str, parsed: &JoinToken) -> Result<(), IdentityError> {
+    async fn join_once(
+        &self,
+        control: &Control,
+        token: &str,
+        parsed: &JoinToken,
+    ) -> Result<(), IdentityError> {
         let trust_domain = parsed.trust_domain();
         let config = tls::client_config_anonymous(&parsed.bundle, control_only(trust_domain), ALPN_H2)
             .map_err(|error| IdentityError::Tls(error.to_string()))?;
@@ -332,7 +344,10 @@ fn answered(
 }
 
 /// A channel to the control plane with our own certificate.
-pub async fn connect(control: &Control, credentials: &Credentials) -> Result<tonic::transport::Channel, IdentityError> {
+pub async fn connect(
+    control: &Control,
+    credentials: &Credentials,
+) -> Result<tonic::transport::Channel, IdentityError> {
     let expected = control_only(credentials.bundle.trust_domain());
     let config = tls::client_config(&credentials.svid, &credentials.bundle, expected, ALPN_H2)
         .map_err(|error| IdentityError::Tls(error.to_string()))?;

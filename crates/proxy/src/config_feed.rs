@@ -224,6 +224,7 @@ impl State {
             .collect();
         let decoded = Decoded::of(kind, &fresh, self.strictness)?;
         if let Decoded::Listeners(listeners) = &decoded {
+            self.addresses_differ(listeners, update)?;
             self.bind(listeners)?;
         }
         let short = match &decoded {
@@ -260,18 +261,41 @@ impl State {
     fn commit(&mut self, kind: &'static str, decoded: Decoded) {
         let staged = &mut self.staged;
         match decoded {
-            Decoded::Clusters(all) => staged.clusters.extend(all.into_iter().map(|one| (one.name.clone(), one))),
-            Decoded::Endpoints(all) => staged.endpoints.extend(all.into_iter().map(|one| (one.name.clone(), one))),
-            Decoded::Listeners(all) => staged.listeners.extend(all.into_iter().map(|one| (one.name.clone(), one))),
+            Decoded::Clusters(all) => {
+                staged.clusters.extend(all.into_iter().map(|one| (one.name.clone(), one)))
+            }
+            Decoded::Endpoints(all) => {
+                staged.endpoints.extend(all.into_iter().map(|one| (one.name.clone(), one)))
+            }
+            Decoded::Listeners(all) => {
+                staged.listeners.extend(all.into_iter().map(|one| (one.name.clone(), one)))
+            }
             Decoded::Routes(all) => staged.routes.extend(all.into_iter().map(|one| (one.name.clone(), one))),
         }
         debug_assert!(!kind.is_empty());
     }
 
+    /// Two listeners on one address would take each other's connections by the order of their names.
+    fn addresses_differ(&self, fresh: &[Arc<Listener>], update: &Update) -> Result<(), String> {
+        let stays = stays(update);
+        let replaced: HashSet<&str> = fresh.iter().map(|listener| &*listener.name).collect();
+        let kept =
+            self.staged.listeners.values().filter(|old| stays(&old.name) && !replaced.contains(&*old.name));
+        let mut holders: HashMap<SocketAddr, &str> = HashMap::new();
+        for listener in kept.chain(fresh) {
+            let Some(address) = listener.address else { continue };
+            if let Some(holder) = holders.insert(address, &listener.name) {
+                return Err(format!(
+                    "{}: address: {address} is also the address of listener {holder}",
+                    listener.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn remove(&mut self, kind: &'static str, update: &Update) {
-        let named: HashSet<&str> = update.added.iter().map(|resource| resource.name.as_str()).collect();
-        let removed: HashSet<&str> = update.removed.iter().map(String::as_str).collect();
-        let stays = |name: &Arc<str>| !removed.contains(&**name) && (!update.full || named.contains(&**name));
+        let stays = stays(update);
         let staged = &mut self.staged;
         match kind {
             weft_xds::CDS => staged.clusters.retain(|name, _| stays(name)),
@@ -286,7 +310,8 @@ impl State {
     fn subscribe(&self) {
         let Some(subscriber) = &self.subscriber else { return };
         let references = self.staged.references();
-        let names = |set: std::collections::BTreeSet<Arc<str>>| Names::only(set.iter().map(|name| name.to_string()));
+        let names =
+            |set: std::collections::BTreeSet<Arc<str>>| Names::only(set.iter().map(|name| name.to_string()));
         subscriber.set(weft_xds::EDS, names(references.load_assignments));
         subscriber.set(weft_xds::RDS, names(references.route_configs));
     }
@@ -348,6 +373,13 @@ impl State {
     }
 }
 
+/// Whether a resource is still there after an update.
+fn stays(update: &Update) -> impl Fn(&Arc<str>) -> bool {
+    let named: HashSet<&str> = update.added.iter().map(|resource| resource.name.as_str()).collect();
+    let removed: HashSet<&str> = update.removed.iter().map(String::as_str).collect();
+    move |name| !removed.contains(&**name) && (!update.full || named.contains(&**name))
+}
+
 /// An update's resources after reading.
 enum Decoded {
     Clusters(Vec<Arc<Cluster>>),
@@ -360,10 +392,26 @@ impl Decoded {
     /// All problems of all resources, as the text of a NACK.
     fn of(kind: &str, resources: &[&Arc<Resource>], strictness: Strictness) -> Result<Decoded, String> {
         Ok(match kind {
-            weft_xds::CDS => Decoded::Clusters(all(resources, |any| weft_routing::cluster(any, strictness))?),
-            weft_xds::EDS => Decoded::Endpoints(all(resources, |any| weft_routing::load_assignment(any, strictness))?),
-            weft_xds::LDS => Decoded::Listeners(all(resources, |any| weft_routing::listener(any, strictness))?),
-            _ => Decoded::Routes(all(resources, |any| weft_routing::route_config(any, strictness))?),
+            weft_xds::CDS => Decoded::Clusters(all(
+                resources,
+                |any| weft_routing::cluster(any, strictness),
+                |found| &found.name,
+            )?),
+            weft_xds::EDS => Decoded::Endpoints(all(
+                resources,
+                |any| weft_routing::load_assignment(any, strictness),
+                |found| &found.name,
+            )?),
+            weft_xds::LDS => Decoded::Listeners(all(
+                resources,
+                |any| weft_routing::listener(any, strictness),
+                |found| &found.name,
+            )?),
+            _ => Decoded::Routes(all(
+                resources,
+                |any| weft_routing::route_config(any, strictness),
+                |found| &found.name,
+            )?),
         })
     }
 }
@@ -371,16 +419,29 @@ impl Decoded {
 fn all<T>(
     resources: &[&Arc<Resource>],
     decode: impl Fn(&weft_xds::Any) -> Result<weft_routing::Decoded<T>, Vec<Problem>>,
+    name: impl Fn(&T) -> &str,
 ) -> Result<Vec<Arc<T>>, String> {
     let mut values = Vec::with_capacity(resources.len());
     let mut problems = Vec::new();
     for resource in resources {
         match decode(&resource.body) {
+            // Under another name it would take the place of a resource that nobody meant to change.
+            Ok(decoded) if name(&decoded.value) != resource.name => problems.push(Problem {
+                resource: resource.name.clone(),
+                path: String::new(),
+                message: format!("its body has another name, {:?}", name(&decoded.value)),
+            }),
             Ok(decoded) => {
                 decoded.warnings.iter().for_each(warn);
                 values.push(Arc::new(decoded.value));
             }
-            Err(found) => problems.extend(found),
+            Err(found) => {
+                problems.extend(found.into_iter().map(|problem| match problem.resource.is_empty() {
+                    // Bytes that don't decode have no name of their own.
+                    true => Problem { resource: resource.name.clone(), ..problem },
+                    false => problem,
+                }))
+            }
         }
     }
     if problems.is_empty() { Ok(values) } else { Err(nack(&problems)) }
@@ -420,7 +481,11 @@ impl Handler for ConfigFeed {
             }
             Event::Disconnected { error, retry_in } => {
                 if state.status.connected || state.status.last_error.is_none() {
-                    tracing::warn!(error, ?retry_in, "no connection to the control plane; the last configuration serves on");
+                    tracing::warn!(
+                        error,
+                        ?retry_in,
+                        "no connection to the control plane; the last configuration serves on"
+                    );
                 }
                 state.status.connected = false;
                 state.status.last_error = Some(error);

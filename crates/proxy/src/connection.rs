@@ -38,11 +38,18 @@ struct Seen {
 }
 
 /// Serves one accepted connection until it ends.
-pub async fn serve(worker: Rc<Worker>, role: Role, bound: SocketAddr, mut stream: TcpStream, remote: SocketAddr) {
+pub async fn serve(
+    worker: Rc<Worker>,
+    role: Role,
+    bound: SocketAddr,
+    mut stream: TcpStream,
+    remote: SocketAddr,
+) {
     let drain = Rc::clone(worker.drain(role));
     let _counted = drain.connection();
     let live = worker.live();
-    let Some(accepting) = live.table().listeners.iter().find(|one| one.bind_to_port && one.address == Some(bound))
+    let Some(accepting) =
+        live.table().listeners.iter().find(|one| one.bind_to_port && one.address == Some(bound))
     else {
         return unconfigured(&worker, role, stream).await;
     };
@@ -98,7 +105,10 @@ pub async fn serve(worker: Rc<Worker>, role: Role, bound: SocketAddr, mut stream
     let tls = match timeout(TLS_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(tls)) => tls,
         failed => {
-            let error = failed.map_or_else(|_| "no handshake in time".to_owned(), |done| done.err().map_or_else(String::new, |error| error.to_string()));
+            let error = failed.map_or_else(
+                |_| "no handshake in time".to_owned(),
+                |done| done.err().map_or_else(String::new, |error| error.to_string()),
+            );
             worker.shard.borrow_mut().add(meters.tls_failures, 1);
             tracing::info!(%remote, error, "a TLS handshake failed");
             return;
@@ -181,7 +191,8 @@ async fn inspect(listener: &Listener, stream: &mut TcpStream, first: &mut BytesM
         let transport = if tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
         return Ok(Seen { transport, ..raw() });
     }
-    let limit = listener.listener_filters_timeout.filter(|limit| !limit.is_zero()).unwrap_or(FIRST_BYTES_TIMEOUT);
+    let limit =
+        listener.listener_filters_timeout.filter(|limit| !limit.is_zero()).unwrap_or(FIRST_BYTES_TIMEOUT);
     match timeout(limit, look(stream, first)).await {
         Ok(seen) => seen,
         // The server speaks first, perhaps.

@@ -2,10 +2,10 @@
 
 pub mod attempt;
 pub mod body;
+pub mod forward;
 pub mod h1;
 pub mod h2;
 pub mod headers;
-pub mod forward;
 pub mod reply;
 pub mod request;
 pub mod target;

@@ -84,7 +84,8 @@ impl Link {
         let credentials = self.identity.ready().await;
         let channel = connect(&self.control, &credentials).await.map_err(|error| error.to_string())?;
         let (sender, receiver) = mpsc::channel::<Up>(UNACKED_MAX + 16);
-        let send = |message: Up| sender.try_send(message).map_err(|_| "the control plane does not read".to_owned());
+        let send =
+            |message: Up| sender.try_send(message).map_err(|_| "the control plane does not read".to_owned());
         send(self.hello().into())?;
         let mut client = LinkClient::new(channel);
         let answer = client.connect(ReceiverStream::new(receiver)).await;
@@ -199,7 +200,10 @@ impl Outbox {
         self.pending = buckets::merge(taken);
         let excess = self.pending.len().saturating_sub(PENDING_WINDOWS_MAX);
         if excess > 0 {
-            tracing::error!(windows = excess, "measurements are lost: the control plane was away for too long");
+            tracing::error!(
+                windows = excess,
+                "measurements are lost: the control plane was away for too long"
+            );
             self.pending.drain(..excess);
         }
     }

@@ -89,13 +89,26 @@ impl Live {
                 *empty = Some(place);
             }
         }
+        for (old, new) in
+            previous.clusters.iter().zip(clusters.iter().map(Some).chain(std::iter::repeat(None)))
+        {
+            let kept = |old: &Slot| {
+                new.and_then(Option::as_ref).is_some_and(|new| Rc::ptr_eq(&old.state, &new.state))
+            };
+            if let Some(old) = old.as_ref().filter(|old| !kept(old)) {
+                old.state.retire();
+            }
+        }
         let meters = published
             .table
             .listeners
             .iter()
             .map(|listener| {
                 let known = previous.meters.get(&listener.name).copied();
-                (listener.name.clone(), known.unwrap_or_else(|| ListenerMeters::new(registry, &listener.name)))
+                (
+                    listener.name.clone(),
+                    known.unwrap_or_else(|| ListenerMeters::new(registry, &listener.name)),
+                )
             })
             .collect();
         Live { published: Arc::clone(published), clusters, meters }

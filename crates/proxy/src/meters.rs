@@ -69,10 +69,19 @@ impl ListenerMeters {
             ),
             connections: one("weft_connections", "Connections accepted."),
             open: registry.gauge("weft_open_connections", "Connections open now.", &[("listener", listener)]),
-            tls_failures: one("weft_tls_failures", "Connections whose TLS handshake failed, wrong identities too."),
-            no_chain: one("weft_no_filter_chain", "Connections that no filter chain takes, plaintext to mTLS too."),
+            tls_failures: one(
+                "weft_tls_failures",
+                "Connections whose TLS handshake failed, wrong identities too.",
+            ),
+            no_chain: one(
+                "weft_no_filter_chain",
+                "Connections that no filter chain takes, plaintext to mTLS too.",
+            ),
             denied: one("weft_denied", "Requests and connections refused by an access policy."),
-            refused: one("weft_connections_refused", "Connections closed because the listener was full or not configured."),
+            refused: one(
+                "weft_connections_refused",
+                "Connections closed because the listener was full or not configured.",
+            ),
         }
     }
 

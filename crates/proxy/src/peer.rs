@@ -14,9 +14,7 @@ use std::{
 
 use http::HeaderValue;
 use weft_identity::tls::peer_id;
-use weft_routing::{
-    FilterChain, HttpConfig, Listener, NetworkFilter, Route, authorize, table::BoundRoutes,
-};
+use weft_routing::{FilterChain, HttpConfig, Listener, NetworkFilter, Route, authorize, table::BoundRoutes};
 use weft_telemetry::buckets::{SeriesId, SeriesKey};
 
 use crate::{
@@ -165,7 +163,10 @@ impl Peer {
             .unwrap_or_else(|| self.destination.port())
     }
 
-    pub fn policy_input<'a>(&'a self, head: Option<&'a weft_routing::HeadView<'a>>) -> authorize::PolicyInput<'a> {
+    pub fn policy_input<'a>(
+        &'a self,
+        head: Option<&'a weft_routing::HeadView<'a>>,
+    ) -> authorize::PolicyInput<'a> {
         authorize::PolicyInput {
             head,
             principal: self.principal.as_deref(),

@@ -14,8 +14,8 @@ use weft_routing::Route;
 use weft_telemetry::{accesslog, buckets::Sample};
 
 use crate::{
-    peer::Peer,
     live::ClusterLabels,
+    peer::Peer,
     upstream::{cluster::Raised, pool::Lease},
 };
 
@@ -31,7 +31,8 @@ pub mod flags {
     pub const OVERFLOW: &str = "UO";
     pub const NO_CLUSTER: &str = "NC";
     pub const CLIENT_LEFT: &str = "DC";
-    pub const DENIED: &str = "UAEX";
+    /// Envoy has no flag for its RBAC filter either: the details say it.
+    pub const DENIED: &str = "";
     pub const PROTOCOL: &str = "DPE";
 }
 
@@ -234,11 +235,8 @@ impl RequestRecord {
     fn write_log(&self, log: &LogFields, duration_micros: u64) {
         let peer = &self.peer;
         let text = |address: std::net::SocketAddr| address.to_string();
-        let (upstream, remote, local) = (
-            self.upstream_host.map(text).unwrap_or_default(),
-            text(peer.remote),
-            text(peer.local),
-        );
+        let (upstream, remote, local) =
+            (self.upstream_host.map(text).unwrap_or_default(), text(peer.remote), text(peer.local));
         let line = accesslog::Record {
             start_micros: peer.worker.unix_micros(self.started),
             duration_micros,

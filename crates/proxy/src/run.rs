@@ -194,8 +194,10 @@ struct Opened {
 fn open_ports(config: &Config, feed: &ConfigFeed, workers: usize) -> Result<Opened, PortTaken> {
     let mut ports = Ports::default();
     let own = |port: u16| std::net::SocketAddr::new(config.node.address, port);
-    let outbound = config.ports.outbound.map(|port| reserve(own(port), workers, "outbound traffic")).transpose()?;
-    let inbound = config.ports.inbound.map(|port| reserve(own(port), workers, "inbound traffic")).transpose()?;
+    let outbound =
+        config.ports.outbound.map(|port| reserve(own(port), workers, "outbound traffic")).transpose()?;
+    let inbound =
+        config.ports.inbound.map(|port| reserve(own(port), workers, "inbound traffic")).transpose()?;
     let mut admin = Vec::new();
     for (surface, wanted, purpose) in [
         (Surface::Admin, config.ports.admin, "the admin pages"),

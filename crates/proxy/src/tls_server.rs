@@ -46,15 +46,16 @@ impl ServerConfigs {
         }
         let client_required = matches!(wanted.client, ClientCertificate::Required(_));
         let mut made = self.made.borrow_mut();
-        let known =
-            made.iter().find(|one| one.alpn == wanted.alpn && one.client_required == client_required);
+        let known = made.iter().find(|one| one.alpn == wanted.alpn && one.client_required == client_required);
         if let Some(known) = known {
             return Ok(Arc::clone(&known.config));
         }
         let credentials = credentials.ok_or(ServerTlsError::NoCertificate)?;
         let alpn = protocols(wanted);
         let config = match &wanted.client {
-            ClientCertificate::Required(_) => tls::server_config(&credentials.svid, &credentials.bundle, &alpn),
+            ClientCertificate::Required(_) => {
+                tls::server_config(&credentials.svid, &credentials.bundle, &alpn)
+            }
             ClientCertificate::Optional(_) | ClientCertificate::NotAsked => {
                 tls::server_config_optional_client(&credentials.svid, &credentials.bundle, &alpn)
             }
@@ -82,7 +83,8 @@ fn inline(
     let chain = CertificateDer::pem_slice_iter(&bytes(&certificate.chain)?)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fail(error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes(&certificate.key)?).map_err(|error| fail(error.to_string()))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&bytes(&certificate.key)?).map_err(|error| fail(error.to_string()))?;
     let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .map_err(|error| fail(error.to_string()))?
@@ -96,8 +98,7 @@ fn inline(
 fn bytes(source: &DataSource) -> Result<Vec<u8>, ServerTlsError> {
     match source {
         DataSource::Bytes(bytes) => Ok(bytes.to_vec()),
-        DataSource::File(path) => {
-            std::fs::read(path).map_err(|error| ServerTlsError::Settings(format!("{}: {error}", path.display())))
-        }
+        DataSource::File(path) => std::fs::read(path)
+            .map_err(|error| ServerTlsError::Settings(format!("{}: {error}", path.display()))),
     }
 }

@@ -35,9 +35,17 @@ pub enum Command {
     Table(Arc<Published>),
     Credentials(Arc<Credentials>),
     /// What the active health check found for an endpoint.
-    Health { cluster: Arc<str>, address: SocketAddr, healthy: bool },
+    Health {
+        cluster: Arc<str>,
+        address: SocketAddr,
+        healthy: bool,
+    },
     /// Accept on this socket.
-    Listen { role: Role, address: SocketAddr, socket: TcpListener },
+    Listen {
+        role: Role,
+        address: SocketAddr,
+        socket: TcpListener,
+    },
     /// Close the socket of this address.
     Unlisten(SocketAddr),
     /// Refuse new connections of that side, let the open ones finish.
@@ -226,7 +234,8 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>) 
                 }
             }
             Some(Command::Listen { role, address, socket }) => {
-                let task = tokio::task::spawn_local(listener::accept(Rc::clone(&worker), role, address, socket));
+                let task =
+                    tokio::task::spawn_local(listener::accept(Rc::clone(&worker), role, address, socket));
                 accepting.insert(address, (role, task.abort_handle()));
             }
             Some(Command::Unlisten(address)) => {

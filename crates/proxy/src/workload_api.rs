@@ -146,10 +146,14 @@ where
         let api = self.clone();
         match request.uri().path() {
             "/SpiffeWorkloadAPI/FetchX509SVID" => Box::pin(async move {
-                Ok(Grpc::new(tonic_prost::ProstCodec::default()).server_streaming(FetchSvid(api), request).await)
+                Ok(Grpc::new(tonic_prost::ProstCodec::default())
+                    .server_streaming(FetchSvid(api), request)
+                    .await)
             }),
             "/SpiffeWorkloadAPI/FetchX509Bundles" => Box::pin(async move {
-                Ok(Grpc::new(tonic_prost::ProstCodec::default()).server_streaming(FetchBundles(api), request).await)
+                Ok(Grpc::new(tonic_prost::ProstCodec::default())
+                    .server_streaming(FetchBundles(api), request)
+                    .await)
             }),
             path => {
                 let status = Status::unimplemented(format!("only X.509 is served here, not {path}"));

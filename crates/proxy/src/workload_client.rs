@@ -47,12 +47,15 @@ pub async fn fetch(socket: &Path) -> Result<Answers, FetchError> {
         async move { tokio::net::UnixStream::connect(path).await.map(TokioIo::new) }
     });
     // The name is not used: the socket's path is the address.
-    let channel: Channel = Endpoint::from_static("http://agent").connect_with_connector(connect).await.map_err(|source| {
-        FetchError::Connect { path: socket.display().to_string(), source }
-    })?;
+    let channel: Channel = Endpoint::from_static("http://agent")
+        .connect_with_connector(connect)
+        .await
+        .map_err(|source| FetchError::Connect { path: socket.display().to_string(), source })?;
     let mut grpc = tonic::client::Grpc::new(channel);
     let refused = |status| FetchError::Refused(Box::new(status));
-    grpc.ready().await.map_err(|source| FetchError::Connect { path: socket.display().to_string(), source })?;
+    grpc.ready()
+        .await
+        .map_err(|source| FetchError::Connect { path: socket.display().to_string(), source })?;
     let mut request = Request::new(Empty {});
     request.metadata_mut().insert("workload.spiffe.io", tonic::metadata::MetadataValue::from_static("true"));
     let codec = tonic_prost::ProstCodec::<Empty, X509SvidResponse>::default();
@@ -64,7 +67,8 @@ pub async fn fetch(socket: &Path) -> Result<Answers, FetchError> {
 impl Answers {
     /// The next SVID; `None` when the agent has ended.
     pub async fn next(&mut self) -> Result<Option<Fetched>, FetchError> {
-        let Some(answer) = self.0.message().await.map_err(|status| FetchError::Refused(Box::new(status)))? else {
+        let Some(answer) = self.0.message().await.map_err(|status| FetchError::Refused(Box::new(status)))?
+        else {
             return Ok(None);
         };
         let svid = answer.svids.into_iter().next().ok_or(FetchError::Malformed("it holds no SVID"))?;

@@ -36,7 +36,8 @@ impl Client {
             Some(XdsMode::Delta) => Mode::Delta,
             _ => Mode::Sotw,
         };
-        let (control, foreign, identity) = (self.control.map(Arc::new), self.foreign.map(Arc::new), self.identity);
+        let (control, foreign, identity) =
+            (self.control.map(Arc::new), self.foreign.map(Arc::new), self.identity);
         if control.is_some() {
             // The stream needs a certificate; without one a connection attempt would only be noise.
             identity.ready().await;
@@ -67,9 +68,8 @@ fn foreign_tls(
     tls: &ForeignTls,
     address: &str,
 ) -> Result<(Arc<rustls::ClientConfig>, ServerName<'static>), String> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
-    };
+    let read =
+        |path: &std::path::Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let certificates = |pem: &[u8]| {
         CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())
     };
@@ -84,7 +84,8 @@ fn foreign_tls(
         }
         _ => None,
     };
-    let config = origination_config(&roots, client, &["h2"], MinVersion::Tls12).map_err(|error| error.to_string())?;
+    let config =
+        origination_config(&roots, client, &["h2"], MinVersion::Tls12).map_err(|error| error.to_string())?;
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let name = tls.sni.as_deref().unwrap_or(host).to_owned();
     Ok((config, ServerName::try_from(name).map_err(|error| error.to_string())?))
@@ -96,7 +97,9 @@ pub fn node(node: &Node, workload: &str, ports: &Ports) -> XdsNode {
         return XdsNode {
             id: raw.id.clone(),
             cluster: raw.cluster.clone(),
-            metadata: Some(Struct { fields: raw.metadata.iter().map(|(key, value)| (key.clone(), proto(value))).collect() }),
+            metadata: Some(Struct {
+                fields: raw.metadata.iter().map(|(key, value)| (key.clone(), proto(value))).collect(),
+            }),
             user_agent_name: "weft".to_owned(),
             ..XdsNode::default()
         };
@@ -119,7 +122,9 @@ pub fn node(node: &Node, workload: &str, ports: &Ports) -> XdsNode {
     XdsNode {
         id: format!("{}/{workload}", node.namespace),
         cluster: node.service.clone(),
-        metadata: Some(Struct { fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect() }),
+        metadata: Some(Struct {
+            fields: fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
+        }),
         user_agent_name: "weft".to_owned(),
         ..XdsNode::default()
     }
@@ -132,7 +137,9 @@ fn proto(value: &serde_json::Value) -> Value {
         serde_json::Value::Bool(truth) => Kind::BoolValue(*truth),
         serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(0.0)),
         serde_json::Value::String(text) => Kind::StringValue(text.clone()),
-        serde_json::Value::Array(values) => Kind::ListValue(ListValue { values: values.iter().map(proto).collect() }),
+        serde_json::Value::Array(values) => {
+            Kind::ListValue(ListValue { values: values.iter().map(proto).collect() })
+        }
         serde_json::Value::Object(fields) => Kind::StructValue(Struct {
             fields: fields.iter().map(|(key, value)| (key.clone(), proto(value))).collect(),
         }),

@@ -18,8 +18,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::{
     App, Ca, LIMIT, Proxy, echo, free_port, get, id, read_head, send,
     xds::{
-        self, Speak, allow, cluster, connect_to, direct, http, listener, member_chain, pass_through_chain, plain_chain,
-        redirect, tcp, to, to_with_retries, to_with_timeout, vhost,
+        self, Speak, allow, cluster, connect_to, direct, http, listener, member_chain, pass_through_chain,
+        plain_chain, redirect, tcp, to, to_with_retries, to_with_timeout, vhost,
     },
 };
 use std::net::SocketAddr;
@@ -108,7 +108,11 @@ impl Pair {
         let fe = Proxy::start(
             "fe",
             StaticResources {
-                listeners: vec![listener("outbound", outbound, vec![plain_chain(http("outbound", hosts, None))])],
+                listeners: vec![listener(
+                    "outbound",
+                    outbound,
+                    vec![plain_chain(http("outbound", hosts, None))],
+                )],
                 clusters: vec![
                     member("outbound|80|be.default", &[inbound], &be_id),
                     cluster("outbound|9090|grpc.default", &[inbound], Speak::Http2, Some((GRPC, &be_id))),
@@ -137,7 +141,10 @@ async fn requests_go_through_both_proxies() {
     let answer = get(pair.outbound, "be", "/open/hello?x=1").await;
     status(&answer, 200);
     assert!(answer.contains("GET /open/hello?x=1\n"), "{answer}");
-    assert!(answer.contains(&format!("x-forwarded-client-cert: By={};URI={}\n", id("be"), id("fe"))), "{answer}");
+    assert!(
+        answer.contains(&format!("x-forwarded-client-cert: By={};URI={}\n", id("be"), id("fe"))),
+        "{answer}"
+    );
     assert!(answer.contains("\nhost: be\n"), "{answer}");
     assert!(answer.contains("\nx-request-id: "), "{answer}");
     let (_, seen) = answer.split_once("\r\n\r\n").unwrap();
@@ -228,7 +235,10 @@ async fn trailers_go_through() {
         .body(Full::new(Bytes::new()))
         .unwrap();
     let response = tokio::time::timeout(LIMIT, sender.send_request(request)).await.unwrap().unwrap();
-    assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &"12".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["grpc-status"]),
+        (200, &"12".parse().unwrap())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,7 +267,8 @@ async fn connect_tunnels_tcp() {
     let mut echoed = Vec::new();
     tokio::time::timeout(LIMIT, stream.read_to_end(&mut echoed)).await.unwrap().unwrap();
     assert_eq!(echoed, b"select 1");
-    let answer = send(pair.outbound, "CONNECT nobody:1 HTTP/1.1\r\nhost: nobody:1\r\nconnection: close\r\n\r\n").await;
+    let answer =
+        send(pair.outbound, "CONNECT nobody:1 HTTP/1.1\r\nhost: nobody:1\r\nconnection: close\r\n\r\n").await;
     status(&answer, 404);
 }
 
@@ -337,4 +348,27 @@ async fn drain_finishes_what_is_open() {
     tokio::time::timeout(LIMIT, stream.read_to_string(&mut answer)).await.unwrap().unwrap();
     status(&answer, 200);
     stopping.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_says_what_the_caller_is_not_told() {
+    let at = free_port();
+    let app = App::start().await;
+    let log = std::env::temp_dir().join(format!("weft-access-{:x}.log", fastrand::u64(..)));
+    let hosts = vec![vhost("all", &["*"], vec![to("/", "app")])];
+    let web = http("web", hosts, Some(vec![allow("AccessPolicy/default/nobody", &[&id("nobody")], None)]));
+    let format = "%REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n";
+    let proxy = Proxy::start(
+        "edge",
+        StaticResources {
+            listeners: vec![listener("web", at, vec![plain_chain(xds::with_access_log(web, &log, format))])],
+            clusters: vec![cluster("app", &[app.address], Speak::Http1, None)],
+            ..StaticResources::default()
+        },
+    );
+    status(&get(at, "a", "/x?secret=1").await, 403);
+    proxy.stop();
+    let lines = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(lines, "GET /x 403 - rbac_access_denied_matched_policy[none]\n");
+    std::fs::remove_file(&log).unwrap();
 }

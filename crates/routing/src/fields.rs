@@ -82,6 +82,8 @@ pub enum Shape {
 }
 
 const NOT_DONE: Class = Class::Problem("it is not done here");
+/// For limits that are not done: their zero switches them off, which is what we do.
+const NO_LIMIT: Class = Class::Problem("only zero, no limit, is taken here");
 
 // Short names, so that a row is a line.
 const VARINT: Kind = Kind::Varint;

@@ -82,10 +82,8 @@ impl RetryPolicy {
             statuses: Vec::new(),
             retries_max: 1,
             per_try_timeout: None,
-            per_try_idle_timeout: None,
             backoff_base: Duration::from_millis(25),
             backoff_max: Duration::from_millis(250),
-            avoid_tried_endpoints: true,
         }
     }
 }

@@ -21,20 +21,58 @@ pub fn get(address: &str, target: &str, headers: &[(&str, &str)]) -> anyhow::Res
     request(address, "GET", target, headers)
 }
 
-pub fn request(address: &str, method: &str, target: &str, headers: &[(&str, &str)]) -> anyhow::Result<Answer> {
+pub fn request(
+    address: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+) -> anyhow::Result<Answer> {
     let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     exchange(stream, method, target, headers, address)
 }
 
-/// The same on an open connection.
-pub fn exchange(mut stream: TcpStream, method: &str, target: &str, headers: &[(&str, &str)], address: &str) -> anyhow::Result<Answer> {
+/// A request with a body.
+pub fn send(
+    address: &str,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> anyhow::Result<Answer> {
+    let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
+    write_and_read(stream, method, target, headers, address, body)
+}
+
+/// A request without a body on an open connection.
+pub fn exchange(
+    stream: TcpStream,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    address: &str,
+) -> anyhow::Result<Answer> {
+    write_and_read(stream, method, target, headers, address, "")
+}
+
+fn write_and_read(
+    mut stream: TcpStream,
+    method: &str,
+    target: &str,
+    headers: &[(&str, &str)],
+    address: &str,
+    body: &str,
+) -> anyhow::Result<Answer> {
     stream.set_read_timeout(Some(Duration::from_secs(20)))?;
     let host = target.strip_prefix("http://").and_then(|t| t.split('/').next()).unwrap_or(address);
     let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
+    if !body.is_empty() {
+        head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
     head.push_str("\r\n");
+    head.push_str(body);
     stream.write_all(head.as_bytes())?;
     read_answer(stream)
 }
@@ -43,7 +81,11 @@ fn read_answer(stream: impl Read) -> anyhow::Result<Answer> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|s| s.parse().ok()).with_context(|| format!("no status in `{}`", line.trim()))?;
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|s| s.parse().ok())
+        .with_context(|| format!("no status in `{}`", line.trim()))?;
     let mut headers = BTreeMap::new();
     loop {
         line.clear();
@@ -61,7 +103,8 @@ fn read_answer(stream: impl Read) -> anyhow::Result<Answer> {
         None if headers.get("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked")) => loop {
             line.clear();
             reader.read_line(&mut line)?;
-            let size = usize::from_str_radix(line.trim(), 16).with_context(|| format!("chunk size `{}`", line.trim()))?;
+            let size = usize::from_str_radix(line.trim(), 16)
+                .with_context(|| format!("chunk size `{}`", line.trim()))?;
             let mut chunk = vec![0; size + 2];
             reader.read_exact(&mut chunk)?;
             if size == 0 {
@@ -137,6 +180,10 @@ fn serve(stream: TcpStream, name: &str, served: &AtomicU64, heads: &Mutex<Vec<St
             heads.push(head.clone());
         }
         let body = format!("{name}\n");
-        writer.write_all(format!("HTTP/1.1 {status} Fine\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes()).ok()?;
+        writer
+            .write_all(
+                format!("HTTP/1.1 {status} Fine\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+            )
+            .ok()?;
     }
 }

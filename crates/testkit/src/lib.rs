@@ -5,10 +5,11 @@
 
 pub mod http;
 pub mod mesh;
+pub mod netns;
 pub mod peers;
 pub mod process;
 pub mod wait;
 
 pub use mesh::{Joined, Mesh};
 pub use process::{Process, run};
-pub use wait::{eventually, free_port, pause};
+pub use wait::{eventually, free_port, own_loopback, pause};

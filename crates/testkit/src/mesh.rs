@@ -87,7 +87,12 @@ impl Mesh {
     pub fn ok(&self, args: &[&str]) -> anyhow::Result<String> {
         let out = self.cli(args)?;
         if !out.status.success() {
-            bail!("weft {args:?} failed ({}): {}{}", out.status, String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+            bail!(
+                "weft {args:?} failed ({}): {}{}",
+                out.status,
+                String::from_utf8_lossy(&out.stdout),
+                String::from_utf8_lossy(&out.stderr)
+            );
         }
         Ok(String::from_utf8_lossy(&out.stdout).into_owned())
     }
@@ -98,7 +103,8 @@ impl Mesh {
         args.extend(["-o", "json"]);
         let out = self.cli(&args)?;
         let text = String::from_utf8_lossy(&out.stdout);
-        serde_json::from_str(&text).with_context(|| format!("weft {args:?} printed {text}{}", String::from_utf8_lossy(&out.stderr)))
+        serde_json::from_str(&text)
+            .with_context(|| format!("weft {args:?} printed {text}{}", String::from_utf8_lossy(&out.stderr)))
     }
 
     /// Writes `text` to a file and applies it.
@@ -120,12 +126,21 @@ impl Mesh {
         self.file(&format!("{name}.token"), &token)
     }
 
-    /// A sidecar on free ports; `more` are further flags of `weft proxy`.
-    pub fn proxy(&mut self, service: &str, name: &str, app_port: u16, more: &[&str]) -> anyhow::Result<Joined> {
+    /// A sidecar on free ports; `more` are further flags of `weft proxy` (`--workers` there is instead of one).
+    pub fn proxy(
+        &mut self,
+        service: &str,
+        name: &str,
+        app_port: u16,
+        more: &[&str],
+    ) -> anyhow::Result<Joined> {
         let token = self.token(service, name)?;
         let state = self.folder.path().join(name);
         let mut command = Command::new(&self.weft);
         command.arg("proxy").args(self.proxy_args(service, name, app_port, &token, &state)).args(more);
+        if !more.contains(&"--workers") {
+            command.args(["--workers", "1"]);
+        }
         let (process, ports) = Process::start_with_ports(name, &mut command, &self.log(name))?;
         self.proxies.push(process);
         let joined = Joined { name: name.to_owned(), ports, state };
@@ -133,8 +148,29 @@ impl Mesh {
         Ok(joined)
     }
 
-    fn proxy_args(&self, service: &str, name: &str, app_port: u16, token: &Path, state: &Path) -> Vec<String> {
-        let mut args: Vec<String> = ["--print-ports", "--workers", "1", "--address", "127.0.0.1"].map(String::from).to_vec();
+    /// An identity agent beside a foreign proxy of `kind`, with its certificate and its socket there; its
+    /// state directory, and so `agent.sock`, is in `Joined::state`. `more` are further flags of `weft agent`.
+    pub fn agent(&mut self, service: &str, name: &str, kind: &str, more: &[&str]) -> anyhow::Result<Joined> {
+        let token = self.token(service, name)?;
+        let state = self.folder.path().join(name);
+        let mut command = Command::new(&self.weft);
+        command.args(["agent", "--print-ports", "--service", service, "--name", name, "--kind", kind]);
+        command.arg("--control").arg(format!("https://127.0.0.1:{}", self.xds));
+        command.arg("--state").arg(&state).arg("--token").arg(&token).args(more);
+        let (process, ports) = Process::start_with_ports(name, &mut command, &self.log(name))?;
+        self.proxies.push(process);
+        Ok(Joined { name: name.to_owned(), ports, state })
+    }
+
+    fn proxy_args(
+        &self,
+        service: &str,
+        name: &str,
+        app_port: u16,
+        token: &Path,
+        state: &Path,
+    ) -> Vec<String> {
+        let mut args: Vec<String> = ["--print-ports", "--address", "127.0.0.1"].map(String::from).to_vec();
         for (flag, value) in [
             ("--control", format!("https://127.0.0.1:{}", self.xds)),
             ("--service", service.to_owned()),

@@ -1,6 +1,6 @@
 //! Waiting for facts.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// Polls `fact` until it is `Some`, for at most `patience`; fails the test by name otherwise.
@@ -28,4 +28,11 @@ pub fn pause(time: Duration) {
 /// A port that is free on 127.0.0.1 now. Used where a port must be known before its process starts.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_or(0, |a| a.port())
+}
+
+/// A loopback address that no other test process uses at the same time, and no other `number` of this one:
+/// for peers whose ports must be known before they start.
+pub fn own_loopback(number: u8) -> Ipv4Addr {
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 100_u8.saturating_add(number), high, low.clamp(1, 254))
 }

@@ -104,11 +104,6 @@ impl Client {
         Ok(self.ask(Method::POST, path, Some(body), "application/json").await?.value)
     }
 
-    /// A JSON merge patch.
-    pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
-        Ok(self.ask(Method::PATCH, path, Some(body), "application/merge-patch+json").await?.value)
-    }
-
     pub async fn delete(&self, path: &str) -> anyhow::Result<Value> {
         Ok(self.ask(Method::DELETE, path, None, "application/json").await?.value)
     }

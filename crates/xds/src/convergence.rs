@@ -16,24 +16,28 @@ const MESSAGES_MAX: usize = 200;
 
 /// What the client's owner holds: content by type and name.
 #[derive(Default)]
-struct Holder(BTreeMap<String, BTreeMap<String, String>>);
+struct Holder {
+    held: BTreeMap<String, BTreeMap<String, String>>,
+    /// Takes the good part of what it refuses, as an Envoy does.
+    keeps_the_good: bool,
+}
 
 impl Handler for Holder {
     fn apply(&mut self, type_url: &str, update: Update) -> Result<(), String> {
-        if let Some(bad) = update.added.iter().find(|resource| content(resource).ends_with("bad")) {
-            return Err(format!("{}: not so", bad.name));
+        let bad = update.added.iter().find(|resource| content(resource).ends_with("bad"));
+        if bad.is_none() || self.keeps_the_good {
+            let held = self.held.entry(type_url.to_owned()).or_default();
+            if update.full {
+                held.retain(|name, _| update.added.iter().any(|resource| resource.name == *name));
+            }
+            for name in &update.removed {
+                held.remove(name);
+            }
+            for resource in update.added.iter().filter(|resource| !content(resource).ends_with("bad")) {
+                held.insert(resource.name.clone(), content(resource));
+            }
         }
-        let held = self.0.entry(type_url.to_owned()).or_default();
-        if update.full {
-            held.clear();
-        }
-        for name in &update.removed {
-            held.remove(name);
-        }
-        for resource in &update.added {
-            held.insert(resource.name.clone(), content(resource));
-        }
-        Ok(())
+        bad.map_or(Ok(()), |bad| Err(format!("{}: not so", bad.name)))
     }
 }
 
@@ -75,7 +79,7 @@ impl World {
             snapshot,
             client: client::Session::new(mode, Node::default()),
             wanted: BTreeMap::new(),
-            holder: Holder::default(),
+            holder: Holder { keeps_the_good: seed % 2 == 1, ..Holder::default() },
             up: VecDeque::new(),
             down: VecDeque::new(),
             nacks: 0,
@@ -170,7 +174,7 @@ impl World {
         } else {
             Names::Only(names)
         };
-        if let Some(held) = self.holder.0.get_mut(type_url) {
+        if let Some(held) = self.holder.held.get_mut(type_url) {
             held.retain(|name, _| wanted.contain(name));
         }
         self.wanted.insert(type_url, wanted.clone());
@@ -178,6 +182,10 @@ impl World {
     }
 
     fn reconnect(&mut self) {
+        // What it took of a push that it refused it does not list when it comes back: delta has no way to know.
+        if self.mode == Mode::Delta && self.holder.keeps_the_good {
+            return;
+        }
         self.up.clear();
         self.down.clear();
         self.client.disconnected();
@@ -199,7 +207,7 @@ impl World {
     fn check(&self) {
         let nothing = BTreeMap::new();
         for (type_url, wanted) in &self.wanted {
-            let held = self.holder.0.get(*type_url).unwrap_or(&nothing);
+            let held = self.holder.held.get(*type_url).unwrap_or(&nothing);
             for name in NAMES.into_iter().filter(|name| wanted.contain(name)) {
                 let newest = self.snapshot.get(type_url, name).map(|resource| content(resource));
                 let says_removals = self.mode == Mode::Delta || types::is_full_state(type_url);

@@ -32,6 +32,17 @@ pub fn name(mut message: &[u8]) -> Option<&str> {
     std::str::from_utf8(name?).ok()
 }
 
+/// The name that damaged bytes begin with, so that a refusal can say which resource it was.
+pub fn name_so_far(mut message: &[u8]) -> Option<&str> {
+    while let Some((found, rest)) = field(message) {
+        if found.number == 1 {
+            return std::str::from_utf8(found.payload?).ok().filter(|name| !name.is_empty());
+        }
+        message = rest;
+    }
+    None
+}
+
 fn field(message: &[u8]) -> Option<(Field<'_>, &[u8])> {
     let (tag, after_tag) = varint(message)?;
     let number = u32::try_from(tag >> 3).ok().filter(|number| *number > 0)?;

@@ -8,7 +8,7 @@ pub mod ads;
 pub mod link;
 pub mod views;
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -70,7 +70,8 @@ fn own_certificate(
 ) -> anyhow::Result<watch::Receiver<Arc<rustls::ServerConfig>>> {
     let make = |core: &Core| -> anyhow::Result<(Svid, Arc<rustls::ServerConfig>)> {
         let ttl = core.now().mesh.certificates.ttl.get();
-        let svid = core.authority.own_svid(SystemTime::now(), ttl)?;
+        let addresses: Vec<IpAddr> = core.config.advertise.into_iter().chain([core.config.xds.ip()]).collect();
+        let svid = core.authority.own_svid(&addresses, SystemTime::now(), ttl)?;
         let config =
             weft_identity::tls::server_config_optional_client(&svid, core.authority.bundle(), &["h2"])?;
         Ok((svid, config))

@@ -1,10 +1,11 @@
 //! The inbound side: one mTLS filter chain for each of the app's ports, told apart by the SNI that
 //! callers send, each behind its authorization; and the cluster that is the app itself.
 //!
-//! A caller that says no SNI (a gRPC client without a proxy) gets the first HTTP port. With mTLS
-//! strict there is no chain for plaintext: such a connection is closed and counted.
+//! A caller that says no SNI of ours (an older gRPC client without a proxy) gets the first port that
+//! speaks HTTP/2, or else the first HTTP port. With mTLS strict there is no chain for plaintext: such a
+//! connection is closed and counted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,17 +14,19 @@ use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 use envoy_types::pb::envoy::config::route::v3 as route;
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbac;
+use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac as HttpRbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use envoy_types::pb::google::protobuf as google;
 use weft_model::{MtlsMode, Protocol};
 
 use super::clusters::{Spoken, base, of_type};
 use super::manager::{self, Wanted};
 use super::policies::{self, Guarded, Rules};
-use super::proto::{Stamp, any, duration, socket, uint32};
+use super::proto::{Stamp, ads, any, duration, socket, uint32};
+use super::view::ProxyKind;
 use super::{Made, endpoints, names, rules, tls};
 use crate::snapshot::ServiceId;
 
@@ -31,6 +34,14 @@ use crate::snapshot::ServiceId;
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// No limit of our own before the app: callers have theirs.
 const UNLIMITED: u32 = u32::MAX;
+
+/// What the filters are called by which an Envoy's routes give their rules.
+const AUDIT: &str = "weft.audit";
+const DENY: &str = "weft.deny";
+const ALLOW: &str = "weft.allow";
+
+/// Paths that mean one thing before they are made regular and another thing after it.
+const AMBIGUOUS: &str = ".*(//|%2[fF]|%5[cC]).*";
 
 /// A port of the app, and all that ends there.
 #[derive(Clone, Debug)]
@@ -44,27 +55,31 @@ struct AppPort {
 pub fn build(made: &mut Made<'_>) {
     let ports = app_ports(made);
     let mut chains = Vec::new();
-    let mut first_http = None;
+    let (mut first_http, mut first_http2) = (None, None);
     for (number, port) in &ports {
         let cluster = app(made, *number, port);
         made.builder.message(cluster.name.clone(), &cluster);
         let rules = policies::rules(made, &port.guarded);
         let filters = filters(made, *number, port, &rules);
         if port.protocol.is_http() && first_http.is_none() {
-            first_http = Some((port.protocol, filters.clone()));
+            first_http = Some(filters.clone());
+        }
+        if port.protocol == Protocol::Http2 && first_http2.is_none() {
+            first_http2 = Some(filters.clone());
         }
         if made.snapshot.mesh.mtls.mode != MtlsMode::Disabled {
             let server_name = names::sni(*number, &made.snapshot.zone);
             let name = names::inbound(*number);
             chains.push(chain(made, name, Some(server_name), true, port.protocol.is_http(), filters));
-        } else if first_http.is_none() {
+        } else if first_http.is_none() && chains.is_empty() {
             // In the clear nothing tells ports apart; without HTTP the first one is meant.
             chains.push(chain(made, names::inbound(*number), None, false, false, filters));
         }
     }
-    if let Some((_, filters)) = first_http {
+    if let Some(filters) = first_http {
         if made.snapshot.mesh.mtls.mode != MtlsMode::Disabled {
-            chains.push(chain(made, "inbound|any".to_owned(), None, true, true, filters.clone()));
+            let nameless = first_http2.unwrap_or_else(|| filters.clone());
+            chains.push(chain(made, "inbound|any".to_owned(), None, true, true, nameless));
         }
         if made.snapshot.mesh.mtls.mode != MtlsMode::Strict {
             chains.truncate(if made.snapshot.mesh.mtls.mode == MtlsMode::Disabled { 0 } else { usize::MAX });
@@ -186,7 +201,7 @@ fn app(made: &Made<'_>, number: u16, port: &AppPort) -> cluster::Cluster {
     built
 }
 
-fn filters(made: &Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> Vec<listener::Filter> {
+fn filters(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> Vec<listener::Filter> {
     if port.protocol.is_http() {
         vec![http(made, number, port, rules)]
     } else {
@@ -200,10 +215,11 @@ fn filters(made: &Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> Vec<l
     }
 }
 
-fn http(made: &Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener::Filter {
+fn http(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener::Filter {
+    use hcm::http_connection_manager::RouteSpecifier;
     let name = names::inbound(number);
     let stamp = stamp(port).map(|stamp| stamp.metadata());
-    let config = route::RouteConfiguration {
+    let mut config = route::RouteConfiguration {
         name: name.clone(),
         virtual_hosts: vec![route::VirtualHost {
             name: name.clone(),
@@ -225,10 +241,23 @@ fn http(made: &Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener
         }],
         ..Default::default()
     };
+    // An Envoy's connection keeps the filters with which it began until it is drained, by default for ten
+    // minutes: a policy there would let callers that are already connected go on. Routes are looked up anew
+    // for each request, so an Envoy has its policies at the routes. A Weft proxy looks up both.
+    let (routes, filters) = if made.view.kind == ProxyKind::Envoy {
+        for host in &mut config.virtual_hosts {
+            host.typed_per_filter_config = rbac_of_routes(rules);
+        }
+        made.builder.message(name.clone(), &config);
+        let rds = hcm::Rds { config_source: Some(ads()), route_config_name: name.clone() };
+        (RouteSpecifier::Rds(rds), rbac_for_routes())
+    } else {
+        (RouteSpecifier::RouteConfig(config), http_rbac(rules))
+    };
     let wanted = Wanted {
         stat_prefix: name,
-        routes: hcm::http_connection_manager::RouteSpecifier::RouteConfig(config),
-        filters: http_rbac(rules),
+        routes,
+        filters,
         paths_matter: rules.paths,
         connect: false,
         tell_caller: true,
@@ -238,12 +267,43 @@ fn http(made: &Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener
 
 fn http_rbac(rules: &Rules) -> Vec<hcm::HttpFilter> {
     let one = |rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
-        let filter = HttpRbac { rules: rules.cloned(), shadow_rules: shadow.cloned(), ..Default::default() };
-        manager::http_filter("envoy.filters.http.rbac", any(&filter))
+        manager::http_filter("envoy.filters.http.rbac", any(&rbac_filter(rules, shadow)))
     };
     let audit = rules.audit.iter().map(|audit| one(None, Some(audit)));
     let deny = rules.deny.iter().map(|deny| one(Some(deny), None));
     audit.chain(deny).chain([one(Some(&rules.allow), None)]).collect()
+}
+
+fn rbac_filter(rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>) -> HttpRbac {
+    HttpRbac { rules: rules.cloned(), shadow_rules: shadow.cloned(), ..Default::default() }
+}
+
+/// The filters that take their rules from the route, always the same. A route that says nothing is let in
+/// by nobody.
+fn rbac_for_routes() -> Vec<hcm::HttpFilter> {
+    let nobody = rbac::Rbac::default();
+    let nothing = any(&rbac_filter(None, None));
+    vec![
+        manager::http_filter(AUDIT, nothing.clone()),
+        manager::http_filter(DENY, nothing),
+        manager::http_filter(ALLOW, any(&rbac_filter(Some(&nobody), None))),
+    ]
+}
+
+fn rbac_of_routes(rules: &Rules) -> HashMap<String, google::Any> {
+    let one = |name: &str, rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
+        (name.to_owned(), any(&RbacPerRoute { rbac: Some(rbac_filter(rules, shadow)) }))
+    };
+    let audit = rules.audit.iter().map(|audit| one(AUDIT, None, Some(audit)));
+    let mut deny = rules.deny.clone();
+    if rules.paths {
+        // That paths are merged and escaped slashes refused is a setting of the connection too, and one that
+        // is older than the first policy about paths lacks it.
+        let deny = deny.get_or_insert_with(|| rbac::Rbac { action: rbac::rbac::Action::Deny as i32, ..Default::default() });
+        deny.policies.insert("weft/ambiguous-path".to_owned(), policies::paths_like(AMBIGUOUS));
+    }
+    let deny = deny.iter().map(|deny| one(DENY, Some(deny), None));
+    audit.chain(deny).chain([one(ALLOW, Some(&rules.allow), None)]).collect()
 }
 
 fn network_rbac(number: u16, rules: &Rules) -> Vec<listener::Filter> {

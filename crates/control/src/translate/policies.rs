@@ -173,6 +173,21 @@ fn any_permission() -> rbac::Permission {
     rbac::Permission { rule: Some(rbac::permission::Rule::Any(true)) }
 }
 
+/// A policy about everybody's requests to paths that match all of `regex`.
+pub fn paths_like(regex: &str) -> rbac::Policy {
+    use matcher::string_matcher::MatchPattern;
+    let regex = matcher::RegexMatcher { regex: regex.to_owned(), ..Default::default() };
+    let path = matcher::StringMatcher { match_pattern: Some(MatchPattern::SafeRegex(regex)), ..Default::default() };
+    let rule = rbac::permission::Rule::UrlPath(matcher::PathMatcher {
+        rule: Some(matcher::path_matcher::Rule::Path(path)),
+    });
+    rbac::Policy {
+        permissions: vec![rbac::Permission { rule: Some(rule) }],
+        principals: vec![any_principal()],
+        ..Default::default()
+    }
+}
+
 fn permission(to: &AccessTo, action: AccessAction, guarded: &Guarded) -> Option<rbac::Permission> {
     use rbac::permission::{Rule, Set};
     // One filter guards one port, so ports are decided here.

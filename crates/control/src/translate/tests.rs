@@ -82,6 +82,27 @@ fn without_mtls_there_is_no_tls_and_a_plain_chain() {
 }
 
 #[test]
+fn without_mtls_and_without_http_one_chain_is_enough() {
+    let off = (Kind::Mesh, "default", json!({"mtls": {"mode": "Disabled"}}));
+    let two = json!([{"name": "tcp-a", "port": 5432}, {"name": "tcp-b", "port": 5433}]);
+    let fe = (Kind::Service, "fe", json!({"selector": {"app": "fe"}, "ports": two}));
+    let made = for_view(&snapshot(&[fe, off]), &view(ProxyKind::Envoy));
+    let inbound: Listener = made.resources.get(weft_xds::LDS, "inbound").unwrap().decode().unwrap();
+    assert_eq!(inbound.filter_chains.len(), 1, "an Envoy refuses two that match the same");
+}
+
+#[test]
+fn a_caller_that_says_no_name_gets_the_port_that_grpc_would_mean() {
+    let ports = json!([{"name": "http", "port": 80}, {"name": "grpc", "port": 9000}]);
+    let fe = (Kind::Service, "fe", json!({"selector": {"app": "fe"}, "ports": ports}));
+    let made = for_view(&snapshot(&[fe]), &view(ProxyKind::Weft));
+    let inbound: Listener = made.resources.get(weft_xds::LDS, "inbound").unwrap().decode().unwrap();
+    let filters = |name: &str| inbound.filter_chains.iter().find(|chain| chain.name == name).unwrap().filters.clone();
+    assert_eq!(filters("inbound|any"), filters("inbound|9000"));
+    assert_ne!(filters("inbound|any"), filters("inbound|80"));
+}
+
+#[test]
 fn a_grpc_client_gets_api_listeners_in_its_own_words() {
     let grpc = (
         Kind::Service,

@@ -120,8 +120,7 @@ pub fn to_member(
     let alpn: &[&str] = if http { &["h2"] } else { &[] };
     let context = tls::UpstreamTlsContext {
         common_tls_context: Some(member(kind, alpn, peers)),
-        // gRPC refuses a field that it does not do.
-        sni: if kind == ProxyKind::Grpc { String::new() } else { sni.to_owned() },
+        sni: sni.to_owned(),
         ..Default::default()
     };
     socket(any(&context))

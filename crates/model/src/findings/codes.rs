@@ -22,6 +22,9 @@ macro_rules! table {
 }
 
 table! {
+    WFT0000 Error "A file has a mistake"
+        "The object in it is refused, and nothing of it is stored."
+        "Correct the line that the message names; an unknown field of a standard's kind is only a warning.";
     WFT0001 Error "A route names a Service that is not there"
         "Requests for that backend are answered with 500."
         "Make the Service (or ExternalService), or correct the backendRef's name or namespace.";
@@ -55,6 +58,39 @@ table! {
     WFT0011 Error "A Secret that an ExternalService needs is missing"
         "Calls to it can't start TLS and are answered with 503."
         "Make the Secret with the entries needed, in the same namespace.";
+    WFT0012 Warning "The mesh says egress Allow, which is not carried out yet"
+        "Egress stays deny: only ExternalServices are reached."
+        "Make an ExternalService for each host that shall be reached.";
+    WFT0900 Error "A stored object can't be read"
+        "Its last good reading stays in force."
+        "Write the object again.";
+    WFT0910 Error "A route has an extension that is not known"
+        "The rule answers 500."
+        "Remove the ExtensionRef filter.";
+    WFT0911 Error "A backend has a filter that is not done there"
+        "Its share of the requests gets 503."
+        "Move the filter to the rule.";
+    WFT0912 Error "A rule's backend is not there, or has no such port"
+        "Its share of the requests gets 503."
+        "Name a backend that exists, with its port.";
+    WFT0913 Error "TLS to an external service lacks its Secret"
+        "Calls to it fail."
+        "Write the Secret.";
+    WFT0920 Warning "A policy names methods or paths on a port that does not speak HTTP"
+        "An allow never matches there; a deny always does."
+        "Give the rule the ports that speak HTTP, or give the port its appProtocol.";
+    WFT0921 Warning "An AccessPolicy targets a route"
+        "A deny holds for the whole namespace, an allow for nothing: only Services are guarded."
+        "Target the Service behind the route.";
+    WFT0930 Warning "A proxyless gRPC client can't do what a route says"
+        "The port is withheld from that client: never the route without its filters."
+        "Give the caller a proxy, or remove the filters.";
+    WFT0950 Error "A proxy refused a configuration"
+        "It serves on with its last good one."
+        "Change the object that the message names.";
+    WFT0951 Warning "A proxy is behind"
+        "It serves with an older configuration."
+        "Look at its log, and at the way between it and the control plane.";
 }
 
 /// Every code, in order.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::codes::{WFT0005, WFT0006, WFT0008};
+use super::codes::{WFT0005, WFT0006, WFT0008, WFT0012};
 use super::{Finding, View};
 use crate::names::SAME_NAMESPACE;
 use crate::object::{Body, Object};
-use crate::spec::TargetRef;
+use crate::spec::{TargetRef, Wish};
 
 pub fn look(view: &View<'_>, found: &mut Vec<Finding>) {
     let mut policies: Vec<(&Object, &[TargetRef])> = Vec::new();
@@ -15,6 +15,10 @@ pub fn look(view: &View<'_>, found: &mut Vec<Finding>) {
             Body::TrafficPolicy(policy) => policies.push((object, &policy.target_refs)),
             Body::AccessPolicy(policy) => {
                 access(view, object, &policy.target_refs, found);
+            }
+            Body::Mesh(mesh) if mesh.egress.default == Wish::Allow => {
+                let message = "egress.default is Allow; egress stays deny".to_owned();
+                found.push(Finding::new(WFT0012, object, message));
             }
             _ => {}
         }

@@ -89,7 +89,10 @@ fn xds_server_is_the_cluster_that_ads_names() {
     let foreign = config.foreign.unwrap();
     assert_eq!((foreign.address.as_str(), foreign.mode), ("10.0.0.9:18000", XdsMode::Delta));
     let tls = foreign.tls.unwrap();
-    assert_eq!((tls.sni.as_deref(), tls.ca_file), (Some("istiod.example"), Some(PathBuf::from("/etc/ca.pem"))));
+    assert_eq!(
+        (tls.sni.as_deref(), tls.ca_file),
+        (Some("istiod.example"), Some(PathBuf::from("/etc/ca.pem")))
+    );
     assert_eq!((config.node.service.as_str(), config.node.namespace.as_str()), ("be2", "shop"));
     assert_eq!(config.node.raw.unwrap().id, "default/be2-x");
     assert!(config.resources.is_empty());
@@ -97,7 +100,8 @@ fn xds_server_is_the_cluster_that_ads_names() {
 
 #[test]
 fn json_is_a_bootstrap_too() {
-    let text = r#"{"node": {"id": "a", "cluster": "b"}, "static_resources": {"listeners": [], "clusters": []}}"#;
+    let text =
+        r#"{"node": {"id": "a", "cluster": "b"}, "static_resources": {"listeners": [], "clusters": []}}"#;
     assert_eq!(read(text).unwrap().node.service, "b");
 }
 

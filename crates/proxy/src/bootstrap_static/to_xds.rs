@@ -27,7 +27,9 @@ use envoy_types::pb::{
 };
 use prost::{Message, Name};
 
-use super::{Balance, Cluster, Discovery, FilterConfig, Http, Listener, Route, SocketAddressBox, UpstreamTls};
+use super::{
+    Balance, Cluster, Discovery, FilterConfig, Http, Listener, Route, SocketAddressBox, UpstreamTls,
+};
 use crate::bootstrap::BootstrapError;
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -44,7 +46,9 @@ fn address(at: &SocketAddressBox) -> Option<core::Address> {
     Some(core::Address {
         address: Some(address::Address::SocketAddress(core::SocketAddress {
             address: at.socket_address.address.clone(),
-            port_specifier: Some(socket_address::PortSpecifier::PortValue(u32::from(at.socket_address.port_value))),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(u32::from(
+                at.socket_address.port_value,
+            ))),
             ..Default::default()
         })),
     })

@@ -4,7 +4,12 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use weft_routing::retry::Failure;
 
-use super::{body::RequestBody, forward::Outgoing, reply::Reason, target::Target};
+use super::{
+    body::{RequestBody, TryBody},
+    forward::Outgoing,
+    reply::Reason,
+    target::Target,
+};
 use crate::{
     peer::Peer,
     record::flags,
@@ -55,6 +60,28 @@ pub async fn attempt(
             }
         }
     }
+}
+
+/// A mirrored request: sent to any endpoint, its answer dropped.
+pub async fn send_copy(
+    cluster: &ClusterState,
+    peer: &Peer,
+    target: Target,
+    downstream: http::Version,
+) -> Result<(), String> {
+    let endpoint = cluster.pick(&[], peer.worker.random()).ok_or("no endpoint")?;
+    let connection = lease(cluster, &endpoint, cluster.version(downstream), peer).await;
+    match connection.map_err(|error| explain(&error))? {
+        Lease::H1 { mut sender, .. } => {
+            sender.send_request(target.into_h1(TryBody::empty())).await.map_err(|error| explain(&error))?;
+        }
+        Lease::H2 { mut sender, .. } => {
+            let absolute = target.absolute(cluster.cluster.tls.is_some()).ok_or("no authority")?;
+            let request = target.into_h2(absolute, TryBody::empty());
+            sender.send_request(request).await.map_err(|error| explain(&error))?;
+        }
+    }
+    Ok(())
 }
 
 /// A warm connection, or a new one.

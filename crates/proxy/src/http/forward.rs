@@ -14,7 +14,7 @@ use weft_routing::{
 };
 
 use super::{
-    attempt::{Answered, Broken, attempt},
+    attempt::{Answered, Broken, attempt, send_copy},
     body::{RequestBody, ResponseBody},
     reply::Reason,
     target::Target,
@@ -70,10 +70,16 @@ pub async fn forward(
     if cluster.active.get() >= limits.requests_max {
         peer.worker.shard.borrow_mut().add(cluster.meters.overflows, 1);
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        return Err((record, Reason::new(status, flags::OVERFLOW, "upstream_overflow", "too many requests\n")));
+        return Err((
+            record,
+            Reason::new(status, flags::OVERFLOW, "upstream_overflow", "too many requests\n"),
+        ));
     }
     record.raised[1] = Some(Raised::new(&cluster.active));
     cluster.budget.borrow_mut().deposit();
+    if !forwarding.mirrors.is_empty() {
+        mirror(outgoing, &target, &body);
+    }
     let deadline = deadline(forwarding);
     let safe;
     let policy = match &forwarding.retry {
@@ -97,7 +103,9 @@ pub async fn forward(
         let last_try = record.tries > policy.retries_max || cluster.retries.get() >= limits.retries_max;
         let spare = (!last_try && keeps_head(policy, cluster)).then(|| target.clone());
         let end = match policy.per_try_timeout.filter(|limit| !limit.is_zero()) {
-            Some(limit) => Some(deadline.map_or(Instant::now() + limit, |end| end.min(Instant::now() + limit))),
+            Some(limit) => {
+                Some(deadline.map_or(Instant::now() + limit, |end| end.min(Instant::now() + limit)))
+            }
             None => deadline,
         };
         let trying = attempt(outgoing, &endpoint, target, &body);
@@ -164,6 +172,29 @@ pub async fn forward(
                 };
             }
         }
+    }
+}
+
+/// Sends copies whose answers nobody reads. Bodies are never stored, so only requests without one are copied.
+#[cold]
+fn mirror(outgoing: Outgoing<'_>, target: &Target, body: &RequestBody) {
+    let Outgoing { peer, view, forwarding, .. } = outgoing;
+    if !body.ended() {
+        tracing::debug!("a request with a body is not mirrored");
+        return;
+    }
+    for mirror in &forwarding.mirrors {
+        let hit = peer.worker.random() % 1_000_000 < u64::from(mirror.fraction_millionths);
+        let cluster = view.routes.cluster(mirror.cluster).and_then(|index| view.live.cluster(index));
+        let Some((cluster, _)) = cluster.filter(|_| hit) else { continue };
+        let (cluster, peer, target) = (Rc::clone(cluster), Rc::clone(peer), target.clone());
+        let downstream = outgoing.downstream;
+        tokio::task::spawn_local(async move {
+            let sent = tokio::time::timeout(TIMEOUT, send_copy(&cluster, &peer, target, downstream)).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                tracing::debug!(cluster = %cluster.cluster.name, "a mirrored request failed");
+            }
+        });
     }
 }
 
@@ -246,4 +277,3 @@ fn finish(
     record.lease = Some(UsedLease { lease: answered.lease, endpoint: Rc::clone(endpoint) });
     Response::from_parts(parts, ResponseBody::upstream(body, record))
 }
-

@@ -38,7 +38,7 @@ pub fn refuse(mut record: Box<RequestRecord>, reason: Reason) -> Response<Respon
         let code = grpc_code(reason.status);
         headers.insert(CONTENT_TYPE, GRPC);
         headers.insert("grpc-status", HeaderValue::from(code));
-        headers.insert("grpc-message", HeaderValue::from_static(reason.text));
+        headers.insert("grpc-message", HeaderValue::from_static(reason.text.trim_end()));
         record.grpc_status = i32::from(code);
         record.failed = reason.status.is_server_error();
         return respond(record, StatusCode::OK, headers, Bytes::new());

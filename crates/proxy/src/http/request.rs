@@ -75,7 +75,10 @@ async fn answer(
     if let Some(policy) = denied(peer, view, &shown) {
         peer.worker.shard.borrow_mut().add(peer.meters.denied, 1);
         let details = Details::Denied(policy);
-        return Err((record, Reason { details, ..Reason::new(StatusCode::FORBIDDEN, flags::DENIED, "", DENIED) }));
+        return Err((
+            record,
+            Reason { details, ..Reason::new(StatusCode::FORBIDDEN, flags::DENIED, "", DENIED) },
+        ));
     }
     let Some(found) = found else { return Err((record, no_route())) };
     let (route, vhost) = (Arc::clone(found.route), found.vhost);
@@ -103,7 +106,8 @@ async fn answer(
         None => view.live.table().cluster_index(picked.name()),
     });
     let Some((cluster, labels)) = cluster.and_then(|index| view.live.cluster(index)) else {
-        let reason = Reason::new(forwarding.cluster_not_found, flags::NO_CLUSTER, "cluster_not_found", UNAVAILABLE);
+        let reason =
+            Reason::new(forwarding.cluster_not_found, flags::NO_CLUSTER, "cluster_not_found", UNAVAILABLE);
         return Err((record, reason));
     };
     record.cluster = Some(Rc::clone(labels));
@@ -176,7 +180,12 @@ fn own_answer(
 }
 
 /// Applies header edits; commands are filled in from the connection.
-pub fn edit(edits: &[HeaderEdit], headers: &mut HeaderMap, peer: &Peer, upstream: Option<std::net::SocketAddr>) {
+pub fn edit(
+    edits: &[HeaderEdit],
+    headers: &mut HeaderMap,
+    peer: &Peer,
+    upstream: Option<std::net::SocketAddr>,
+) {
     if edits.is_empty() {
         return;
     }

@@ -100,17 +100,16 @@ impl Outgoing<'_> {
             Some(Picked::Weighted(cluster)) if !matches!(cluster.host, HostRewrite::Keep) => &cluster.host,
             _ => &self.forwarding.host,
         };
-        let new = match rewrite {
-            HostRewrite::Keep => return own,
-            HostRewrite::Literal(host) => Some(host.clone()),
-            HostRewrite::Header(name) => headers.get(name).cloned(),
-            HostRewrite::Auto => self
-                .cluster
-                .endpoints()
-                .first()
-                .and_then(|state| HeaderValue::from_str(state.endpoint.borrow().hostname.as_deref()?).ok()),
-            HostRewrite::PathRegex { .. } => None,
-        };
+        let new =
+            match rewrite {
+                HostRewrite::Keep => return own,
+                HostRewrite::Literal(host) => Some(host.clone()),
+                HostRewrite::Header(name) => headers.get(name).cloned(),
+                HostRewrite::Auto => self.cluster.endpoints().first().and_then(|state| {
+                    HeaderValue::from_str(state.endpoint.borrow().hostname.as_deref()?).ok()
+                }),
+                HostRewrite::PathRegex { .. } => None,
+            };
         let Some(new) = new else { return own };
         if self.forwarding.append_x_forwarded_host {
             headers.insert("x-forwarded-host", own);

@@ -3,6 +3,9 @@
 //! `SO_REUSEPORT` alone would let a second proxy of the same user bind the same port and steal half of the
 //! connections without a word. So the first socket binds and listens **without** the option, which the kernel refuses
 //! when anybody else holds the port, and only then permits the other workers' sockets to join it.
+//!
+//! Linux's limit to that: with several workers, a process of the **same user** that asks for `SO_REUSEPORT` itself (an
+//! Envoy does, a second proxy of ours does not) may join later. One worker's port is closed to everybody.
 
 use std::{
     io,

@@ -27,7 +27,11 @@ pub struct Copied {
 }
 
 /// Copies until both ends have finished, one fails, or nothing moved for `idle_timeout`.
-pub async fn copy<A, B>(downstream: &mut A, upstream: &mut B, idle_timeout: Duration) -> (Copied, io::Result<()>)
+pub async fn copy<A, B>(
+    downstream: &mut A,
+    upstream: &mut B,
+    idle_timeout: Duration,
+) -> (Copied, io::Result<()>)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -96,7 +100,8 @@ impl Direction {
     {
         loop {
             while self.start < self.end {
-                let written = ready!(Pin::new(&mut *writer).poll_write(cx, &self.buffer[self.start..self.end]))?;
+                let written =
+                    ready!(Pin::new(&mut *writer).poll_write(cx, &self.buffer[self.start..self.end]))?;
                 if written == 0 {
                     return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
                 }
@@ -128,7 +133,11 @@ impl Direction {
         }
     }
 
-    fn poll_fill<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<io::Result<()>> {
+    fn poll_fill<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut R,
+    ) -> Poll<io::Result<()>> {
         if self.end == self.buffer.len() && self.buffer.len() < BUFFER_BYTES_MAX {
             // The last read filled all of it: the sender has more than we asked for.
             let size = (self.buffer.len() * 4).clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);

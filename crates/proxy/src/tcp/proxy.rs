@@ -7,8 +7,8 @@ use weft_routing::TcpConfig;
 
 use super::copy::copy;
 use crate::{
-    peer::Peer,
     http::{attempt::explain, tunnel::tcp_alpn},
+    peer::Peer,
     record::{Details, Kind, RequestRecord, flags},
     upstream::{
         cluster::{ClusterState, Raised},

@@ -83,7 +83,11 @@ impl Drop for Raised {
 }
 
 impl ClusterState {
-    pub fn new(cluster: Arc<Cluster>, endpoints: Option<Arc<Endpoints>>, meters: ClusterMeters) -> ClusterState {
+    pub fn new(
+        cluster: Arc<Cluster>,
+        endpoints: Option<Arc<Endpoints>>,
+        meters: ClusterMeters,
+    ) -> ClusterState {
         let state = ClusterState {
             cluster,
             meters,
@@ -194,6 +198,13 @@ impl ClusterState {
         let settings = tls::settings(wanted, alpn, credentials)?;
         cache.made[alpn as usize] = Some(settings.clone());
         Ok(Some(settings))
+    }
+
+    /// The cluster is gone or has new settings: what it carries is finished, idle connections close.
+    pub fn retire(&self) {
+        for state in self.members.borrow().states.iter().flatten() {
+            state.pool.clear();
+        }
     }
 
     pub fn sweep(&self, now: Instant, idle_timeout: Duration) {

@@ -66,7 +66,8 @@ pub async fn connect(
     timeout: Duration,
 ) -> Result<Stream, ConnectError> {
     let opening = async {
-        let tcp = TcpStream::connect(address).await.map_err(|source| ConnectError::Tcp { address, source })?;
+        let tcp =
+            TcpStream::connect(address).await.map_err(|source| ConnectError::Tcp { address, source })?;
         // Heads and small bodies are written whole; waiting for more would only add latency.
         let _ = tcp.set_nodelay(true);
         let Some(tls) = tls else {
@@ -79,9 +80,7 @@ pub async fn connect(
             .map_err(|source| ConnectError::Tls { address, source })?;
         Ok(Stream::Tls(Box::new(stream)))
     };
-    tokio::time::timeout(timeout, opening)
-        .await
-        .unwrap_or(Err(ConnectError::Timeout { address, timeout }))
+    tokio::time::timeout(timeout, opening).await.unwrap_or(Err(ConnectError::Timeout { address, timeout }))
 }
 
 impl Stream {

@@ -88,7 +88,9 @@ async fn keep_cluster(resolver: Arc<TokioResolver>, feed: ConfigFeed, cluster: A
         let addresses: Vec<SocketAddr> = endpoints
             .all
             .iter()
-            .filter_map(|endpoint| if let Address::Ip(address) = endpoint.address { Some(address) } else { None })
+            .filter_map(
+                |endpoint| if let Address::Ip(address) = endpoint.address { Some(address) } else { None },
+            )
             .collect();
         // An unchanged answer costs nobody anything.
         if shown.as_ref() != Some(&addresses) {
@@ -118,7 +120,11 @@ async fn look_up(
     };
     chosen.sort_unstable();
     chosen.truncate(ADDRESSES_MAX);
-    if chosen.is_empty() { Err("no address of the wanted family".to_owned()) } else { Ok((chosen, valid_for)) }
+    if chosen.is_empty() {
+        Err("no address of the wanted family".to_owned())
+    } else {
+        Ok((chosen, valid_for))
+    }
 }
 
 fn first_of(first: Vec<SocketAddr>, second: impl FnOnce() -> Vec<SocketAddr>) -> Vec<SocketAddr> {

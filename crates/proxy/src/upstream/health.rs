@@ -1,11 +1,6 @@
 //! Active health checks: asks each endpoint on the control thread, and tells the workers what changed.
 
-use std::{
-    collections::HashMap,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, header::HOST};
 use http_body_util::Empty;
@@ -68,7 +63,14 @@ pub async fn keep(feed: ConfigFeed, identity: Identity, workers: Vec<Mailbox>) {
             if let Some(check) = cluster.health_checks.first()
                 && !tasks.contains_key(&place)
             {
-                let work = watch(place.clone(), Arc::clone(&cluster), check.clone(), target, identity.clone(), workers.clone());
+                let work = watch(
+                    place.clone(),
+                    Arc::clone(&cluster),
+                    check.clone(),
+                    target,
+                    identity.clone(),
+                    workers.clone(),
+                );
                 tasks.insert(place, (cluster, tokio::spawn(work).abort_handle()));
             }
         }
@@ -97,9 +99,11 @@ async fn watch(
     loop {
         let tls = settings(&cluster, &identity, &check.kind);
         let good = match tls {
-            Ok(tls) => tokio::time::timeout(check.timeout, ask(&check.kind, target, tls.as_ref(), check.timeout))
-                .await
-                .unwrap_or(false),
+            Ok(tls) => {
+                tokio::time::timeout(check.timeout, ask(&check.kind, target, tls.as_ref(), check.timeout))
+                    .await
+                    .unwrap_or(false)
+            }
             Err(()) => false,
         };
         if let Some(healthy) = standing.on_result(good, &check) {
@@ -115,7 +119,11 @@ async fn watch(
     }
 }
 
-fn settings(cluster: &Cluster, identity: &Identity, kind: &HealthCheckKind) -> Result<Option<TlsSettings>, ()> {
+fn settings(
+    cluster: &Cluster,
+    identity: &Identity,
+    kind: &HealthCheckKind,
+) -> Result<Option<TlsSettings>, ()> {
     let Some(wanted) = &cluster.tls else { return Ok(None) };
     let alpn = match kind {
         HealthCheckKind::Http { .. } => Alpn::Http1,
@@ -156,12 +164,19 @@ impl Standing {
     }
 }
 
-async fn ask(kind: &HealthCheckKind, target: SocketAddr, tls: Option<&TlsSettings>, timeout: Duration) -> bool {
+async fn ask(
+    kind: &HealthCheckKind,
+    target: SocketAddr,
+    tls: Option<&TlsSettings>,
+    timeout: Duration,
+) -> bool {
     let result = match kind {
         HealthCheckKind::Http { .. } => http(kind, target, tls, timeout).await,
         HealthCheckKind::Tcp { send, receive } => tcp(send.as_deref(), receive, target).await,
         // The gRPC health protocol is not done yet; that it accepts connections is all we can say.
-        HealthCheckKind::Grpc { .. } => TcpStream::connect(target).await.map(|_| true).map_err(|error| error.to_string()),
+        HealthCheckKind::Grpc { .. } => {
+            TcpStream::connect(target).await.map(|_| true).map_err(|error| error.to_string())
+        }
     };
     result.unwrap_or_else(|error| {
         tracing::debug!(%target, error, "a health check failed");
@@ -177,8 +192,9 @@ async fn http(
 ) -> Result<bool, String> {
     let HealthCheckKind::Http { host, path, method, .. } = kind else { return Ok(false) };
     let stream = connect(target, tls, timeout).await.map_err(|error| error.to_string())?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
     let driving = tokio::spawn(connection);
     let host = host.as_deref().map_or_else(|| target.to_string(), str::to_owned);
     let request = Request::builder()
@@ -250,6 +266,10 @@ mod tests {
                 .collect();
         let expected = [None, None, None, None, None, None, Some(false), None, None, None, Some(true)];
         assert_eq!(verdicts, expected);
-        assert_eq!(Standing::default().on_result(false, &check), Some(false), "the first answer counts at once");
+        assert_eq!(
+            Standing::default().on_result(false, &check),
+            Some(false),
+            "the first answer counts at once"
+        );
     }
 }

@@ -115,8 +115,9 @@ impl Pool {
         match opening.version {
             Version::Http1 => {
                 let stream = connect(self.address, opening.tls.as_ref(), opening.timeout).await?;
-                let sender =
-                    h1::client(stream).await.map_err(|source| ConnectError::Http { address: self.address, source })?;
+                let sender = h1::client(stream)
+                    .await
+                    .map_err(|source| ConnectError::Http { address: self.address, source })?;
                 Ok(Lease::H1 { sender, generation: opening.generation, reused: false })
             }
             Version::Http2 => self.open_h2(opening).await,
@@ -143,7 +144,8 @@ impl Pool {
                 let streams = Rc::new(Cell::new(0));
                 let stream = StreamCount::new(&streams);
                 if self.generation.get() == opening.generation {
-                    let shared = Shared { sender: sender.clone(), streams, last_used: Cell::new(Instant::now()) };
+                    let shared =
+                        Shared { sender: sender.clone(), streams, last_used: Cell::new(Instant::now()) };
                     self.h2.borrow_mut().push(shared);
                 }
                 Ok(Lease::H2 { sender, stream, reused: false })
@@ -209,14 +211,13 @@ impl Pool {
     fn retire_older_than(&self, generation: u64) {
         if self.generation.get() < generation {
             self.generation.set(generation);
-            // Dropping the handles lets hyper close each connection when its last stream has ended.
-            self.h1.borrow_mut().clear();
-            self.h2.borrow_mut().clear();
+            self.clear();
         }
     }
 
-    /// How many connections it keeps, for the admin page.
-    pub fn connections(&self) -> usize {
-        self.h1.borrow().len() + self.h2.borrow().len()
+    /// Keeps no connection. Dropping the handles lets hyper close each one when its last stream has ended.
+    pub fn clear(&self) {
+        self.h1.borrow_mut().clear();
+        self.h2.borrow_mut().clear();
     }
 }

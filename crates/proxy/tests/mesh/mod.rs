@@ -1,5 +1,7 @@
 //! A mesh of two proxies in one process: certificates, apps, proxies, and a client that writes bytes.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 pub mod xds;
 
 use std::{
@@ -20,6 +22,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::CertificateDer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -32,8 +35,9 @@ use weft_proxy::{Config, ProxyError, static_config::StaticResources};
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// The CA of a test.
+#[derive(Clone)]
 pub struct Ca {
-    issuer: Issuer,
+    issuer: Arc<Issuer>,
     trust_domain: TrustDomain,
 }
 
@@ -41,16 +45,36 @@ impl Ca {
     pub fn new() -> Ca {
         let trust_domain = TrustDomain::new("mesh.internal").unwrap();
         let (issuer, _) = Issuer::create(&trust_domain, SystemTime::now()).unwrap();
-        Ca { issuer, trust_domain }
+        Ca { issuer: Arc::new(issuer), trust_domain }
     }
 
     pub fn identity(&self, service: &str) -> (Svid, Bundle) {
-        let id = SpiffeId::service(&self.trust_domain, "default", service).unwrap();
+        self.svid(&SpiffeId::service(&self.trust_domain, "default", service).unwrap())
+    }
+
+    /// The control plane's own.
+    pub fn control(&self) -> (Svid, Bundle) {
+        self.svid(&SpiffeId::control(&self.trust_domain))
+    }
+
+    fn svid(&self, id: &SpiffeId) -> (Svid, Bundle) {
         let key = PrivateKey::generate().unwrap();
-        let csr = key.csr_der(&id).unwrap();
+        let chain = self.sign(&key.csr_der(id).unwrap(), id).unwrap();
+        (Svid::new(chain, key).unwrap(), self.bundle())
+    }
+
+    pub fn sign(&self, csr: &[u8], id: &SpiffeId) -> Result<Vec<CertificateDer<'static>>, String> {
         let hour = Duration::from_secs(3600);
-        let issued = self.issuer.issue(&csr, &id, SystemTime::now(), hour, rand16()).unwrap();
-        (Svid::new(issued.chain, key).unwrap(), self.issuer.bundle().clone())
+        let issued = self.issuer.issue(csr, id, SystemTime::now(), hour, rand16());
+        issued.map(|issued| issued.chain).map_err(|error| error.to_string())
+    }
+
+    pub fn bundle(&self) -> Bundle {
+        self.issuer.bundle().clone()
+    }
+
+    pub fn trust_domain(&self) -> TrustDomain {
+        self.trust_domain.clone()
     }
 }
 

@@ -8,8 +8,8 @@ use envoy_types::pb::{
             cluster::v3::{Cluster, cluster},
             core::v3::{
                 Address, AggregatedConfigSource, ApiConfigSource, ConfigSource, DataSource, GrpcService,
-                Http2ProtocolOptions, SocketAddress, TransportSocket, address, api_config_source, config_source,
-                data_source, grpc_service, socket_address, transport_socket,
+                Http2ProtocolOptions, SocketAddress, TransportSocket, address, api_config_source,
+                config_source, data_source, grpc_service, socket_address, transport_socket,
             },
             endpoint::v3::{ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint},
             listener::v3::{Filter, FilterChain, FilterChainMatch, Listener, filter},
@@ -97,15 +97,17 @@ pub fn cluster(name: &str, endpoints: &[SocketAddr], speak: Speak, mtls: Option<
         Some(cluster::ClusterDiscoveryType::Type(cluster::DiscoveryType::Static as i32));
     if speak == Speak::Http2 {
         let options = HttpProtocolOptions {
-            upstream_protocol_options: Some(http_protocol_options::UpstreamProtocolOptions::ExplicitHttpConfig(
-                http_protocol_options::ExplicitHttpConfig {
-                    protocol_config: Some(
-                        http_protocol_options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
-                            Http2ProtocolOptions::default(),
+            upstream_protocol_options: Some(
+                http_protocol_options::UpstreamProtocolOptions::ExplicitHttpConfig(
+                    http_protocol_options::ExplicitHttpConfig {
+                        protocol_config: Some(
+                            http_protocol_options::explicit_http_config::ProtocolConfig::Http2ProtocolOptions(
+                                Http2ProtocolOptions::default(),
+                            ),
                         ),
-                    ),
-                },
-            )),
+                    },
+                ),
+            ),
             ..HttpProtocolOptions::default()
         };
         cluster.typed_extension_protocol_options = HashMap::from([(
@@ -171,18 +173,22 @@ fn sds(name: &str) -> SdsSecretConfig {
         name: name.to_owned(),
         sds_config: Some(ConfigSource {
             resource_api_version: 2,
-            config_source_specifier: Some(config_source::ConfigSourceSpecifier::ApiConfigSource(ApiConfigSource {
-                api_type: api_config_source::ApiType::Grpc as i32,
-                transport_api_version: 2,
-                grpc_services: vec![GrpcService {
-                    target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc_service::EnvoyGrpc {
-                        cluster_name: "sds_agent".to_owned(),
-                        ..Default::default()
-                    })),
-                    ..GrpcService::default()
-                }],
-                ..ApiConfigSource::default()
-            })),
+            config_source_specifier: Some(config_source::ConfigSourceSpecifier::ApiConfigSource(
+                ApiConfigSource {
+                    api_type: api_config_source::ApiType::Grpc as i32,
+                    transport_api_version: 2,
+                    grpc_services: vec![GrpcService {
+                        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(
+                            grpc_service::EnvoyGrpc {
+                                cluster_name: "sds_agent".to_owned(),
+                                ..Default::default()
+                            },
+                        )),
+                        ..GrpcService::default()
+                    }],
+                    ..ApiConfigSource::default()
+                },
+            )),
             ..ConfigSource::default()
         }),
     }
@@ -314,7 +320,8 @@ pub fn allow(name: &str, identities: &[&str], path: Option<&str>) -> (String, Po
             })),
         })
         .collect();
-    let policy = Policy { permissions: vec![rbac::Permission { rule: Some(rule) }], principals, ..Policy::default() };
+    let policy =
+        Policy { permissions: vec![rbac::Permission { rule: Some(rule) }], principals, ..Policy::default() };
     (name.to_owned(), policy)
 }
 
@@ -330,7 +337,11 @@ fn http_filter(name: &str, config: Any) -> HttpFilter {
 pub fn http(name: &str, vhosts: Vec<VirtualHost>, policies: Option<Vec<(String, Policy)>>) -> Filter {
     let mut filters = Vec::new();
     if let Some(policies) = policies {
-        let rules = rbac::Rbac { action: rbac::rbac::Action::Allow as i32, policies: policies.into_iter().collect(), ..Default::default() };
+        let rules = rbac::Rbac {
+            action: rbac::rbac::Action::Allow as i32,
+            policies: policies.into_iter().collect(),
+            ..Default::default()
+        };
         filters.push(http_filter(
             "envoy.filters.http.rbac",
             any(&HttpRbac { rules: Some(rules), ..HttpRbac::default() }),
@@ -354,6 +365,36 @@ pub fn http(name: &str, vhosts: Vec<VirtualHost>, policies: Option<Vec<(String, 
         ..HttpConnectionManager::default()
     };
     network_filter("envoy.filters.network.http_connection_manager", any(&manager))
+}
+
+/// The same manager, writing a line a request.
+pub fn with_access_log(filter: Filter, path: &std::path::Path, format: &str) -> Filter {
+    use envoy_types::pb::envoy::{
+        config::{
+            accesslog::v3::{AccessLog, access_log},
+            core::v3::{SubstitutionFormatString, substitution_format_string::Format},
+        },
+        extensions::access_loggers::file::v3::{FileAccessLog, file_access_log::AccessLogFormat},
+    };
+    let Some(filter::ConfigType::TypedConfig(config)) = &filter.config_type else { panic!("a typed filter") };
+    let mut manager = HttpConnectionManager::decode(&config.value[..]).unwrap();
+    let source = DataSource {
+        specifier: Some(data_source::Specifier::InlineString(format.to_owned())),
+        ..DataSource::default()
+    };
+    let log = FileAccessLog {
+        path: path.to_string_lossy().into_owned(),
+        access_log_format: Some(AccessLogFormat::LogFormat(SubstitutionFormatString {
+            format: Some(Format::TextFormatSource(source)),
+            ..SubstitutionFormatString::default()
+        })),
+    };
+    manager.access_log = vec![AccessLog {
+        name: "envoy.access_loggers.file".to_owned(),
+        config_type: Some(access_log::ConfigType::TypedConfig(any(&log))),
+        ..AccessLog::default()
+    }];
+    network_filter(&filter.name, any(&manager))
 }
 
 pub fn tcp(cluster: &str) -> Filter {

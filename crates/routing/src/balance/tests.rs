@@ -15,7 +15,6 @@ fn endpoints(priorities: &[&[(u32, Health)]]) -> Endpoints {
                 address: Address::Pipe("x".into()),
                 hostname: None,
                 weight: *weight,
-                locality_weight: None,
                 health: *health,
                 priority,
                 locality: None,

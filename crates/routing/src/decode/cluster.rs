@@ -38,7 +38,7 @@ pub(super) fn cluster(reader: &mut Reader, cluster: &pb::Cluster) -> Option<Clus
         None => Some(None),
         Some(socket) => reader.at("transport_socket", |reader| upstream_socket(reader, socket)),
     };
-    let (http, auto) = http_options(reader, cluster);
+    let http = http_options(reader, cluster);
     let family = reader.choice("dns_lookup_family", cluster.dns_lookup_family).map(|family| match family {
         DnsLookupFamily::Auto => DnsFamily::Auto,
         DnsLookupFamily::V4Only => DnsFamily::V4Only,
@@ -52,19 +52,16 @@ pub(super) fn cluster(reader: &mut Reader, cluster: &pb::Cluster) -> Option<Clus
     let keepalive =
         cluster.upstream_connection_options.as_ref().and_then(|options| options.tcp_keepalive.as_ref());
     let seconds = |value: u32| Duration::from_secs(u64::from(value));
-    let mut tls = tls?;
-    if let (Some(tls), Some(auto)) = (tls.as_mut(), auto) {
-        tls.auto_sni = auto.auto_sni;
-        tls.auto_san_validation = auto.auto_san_validation;
+    if cluster.health_checks.len() > 1 {
+        reader.problem_at("health_checks", "has more than one; one is made");
     }
     Some(Cluster {
         name: name?,
-        alt_stat_name: (!cluster.alt_stat_name.is_empty()).then(|| cluster.alt_stat_name.as_str().into()),
         kind: kind?,
         balance: balance?,
         panic_threshold_percent,
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
-        tls: tls.map(Arc::new),
+        tls: tls?.map(Arc::new),
         http,
         limits,
         health_checks: reader.list("health_checks", &cluster.health_checks, health::health_check),
@@ -82,7 +79,6 @@ pub(super) fn cluster(reader: &mut Reader, cluster: &pb::Cluster) -> Option<Clus
             time: keepalive.keepalive_time.as_ref().map(|time| seconds(time.value)),
             interval: keepalive.keepalive_interval.as_ref().map(|interval| seconds(interval.value)),
         }),
-        buffer_bytes_max: cluster.per_connection_buffer_limit_bytes.as_ref().map(|limit| limit.value),
         close_connections_on_health_failure: cluster.close_connections_on_host_health_failure,
         stamp: core::stamp(cluster.metadata.as_ref()),
     })
@@ -186,10 +182,7 @@ fn upstream_socket(reader: &mut Reader, socket: &core_pb::TransportSocket) -> Op
     })
 }
 
-fn http_options(
-    reader: &mut Reader,
-    cluster: &pb::Cluster,
-) -> (UpstreamHttp, Option<core_pb::UpstreamHttpProtocolOptions>) {
+fn http_options(reader: &mut Reader, cluster: &pb::Cluster) -> UpstreamHttp {
     for key in cluster.typed_extension_protocol_options.keys().filter(|key| *key != HTTP_OPTIONS) {
         reader.problem_at(&format!("typed_extension_protocol_options[{key:?}]"), "is not known here");
     }
@@ -202,10 +195,7 @@ fn http_options(
         if let Some(options) = cluster.common_http_protocol_options.as_ref() {
             reader.at("common_http_protocol_options", |reader| set_common(reader, &mut http, options));
         }
-        if let Some(limit) = cluster.max_requests_per_connection.as_ref() {
-            http.requests_per_connection_max = Some(limit.value).filter(|limit| *limit != 0);
-        }
-        return (http, cluster.upstream_http_protocol_options.clone());
+        return http;
     };
     for (step, set) in [
         ("http_protocol_options", cluster.http_protocol_options.is_some()),
@@ -221,15 +211,12 @@ fn http_options(
     reader.at(&format!("typed_extension_protocol_options[{HTTP_OPTIONS:?}]"), |reader| {
         match reader.any::<options_pb::HttpProtocolOptions>(any) {
             Some(options) => typed_options(reader, &options),
-            None => (UpstreamHttp::default(), None),
+            None => UpstreamHttp::default(),
         }
     })
 }
 
-fn typed_options(
-    reader: &mut Reader,
-    options: &options_pb::HttpProtocolOptions,
-) -> (UpstreamHttp, Option<core_pb::UpstreamHttpProtocolOptions>) {
+fn typed_options(reader: &mut Reader, options: &options_pb::HttpProtocolOptions) -> UpstreamHttp {
     let mut http = UpstreamHttp::default();
     match options.upstream_protocol_options.as_ref() {
         Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
@@ -263,7 +250,7 @@ fn typed_options(
     if let Some(common) = options.common_http_protocol_options.as_ref() {
         reader.at("common_http_protocol_options", |reader| set_common(reader, &mut http, common));
     }
-    (http, options.upstream_http_protocol_options.clone())
+    http
 }
 
 fn set_http2(
@@ -280,10 +267,7 @@ fn set_http2(
 
 fn set_common(reader: &mut Reader, http: &mut UpstreamHttp, options: &core_pb::HttpProtocolOptions) {
     http.idle_timeout = reader.duration("idle_timeout", options.idle_timeout.as_ref());
-    http.max_connection =
-        reader.duration("max_connection_duration", options.max_connection_duration.as_ref());
     http.max_stream = reader.duration("max_stream_duration", options.max_stream_duration.as_ref());
-    http.requests_per_connection_max = http::requests_per_connection(options);
 }
 
 fn panic_threshold(reader: &mut Reader, cluster: &pb::Cluster) -> f64 {

@@ -48,20 +48,9 @@ pub(super) fn endpoints(
         all.extend(members);
         priorities.push(start..all.len());
     }
-    let mut overprovisioning_percent = 140;
     let mut drops = Vec::new();
-    let mut stale_after = None;
     if let Some(policy) = assignment.policy.as_ref() {
         reader.at("policy", |reader| {
-            match policy.overprovisioning_factor.as_ref() {
-                Some(factor) if factor.value == 0 => {
-                    reader.problem_at("overprovisioning_factor", "must be more than 0")
-                }
-                Some(factor) => overprovisioning_percent = factor.value,
-                None => {}
-            }
-            stale_after =
-                reader.positive_duration("endpoint_stale_after", policy.endpoint_stale_after.as_ref());
             drops = reader.list("drop_overloads", &policy.drop_overloads, |reader, drop| {
                 let category = reader.required_text("category", &drop.category);
                 let share = text::fraction(reader, "drop_percentage", drop.drop_percentage.as_ref());
@@ -69,7 +58,7 @@ pub(super) fn endpoints(
             });
         });
     }
-    Some(Endpoints { name: name?, all, priorities, overprovisioning_percent, drops, stale_after })
+    Some(Endpoints { name: name?, all, priorities, drops })
 }
 
 fn locality(reader: &mut Reader, group: &pb::LocalityLbEndpoints, names: Names) -> Vec<Arc<Endpoint>> {
@@ -80,10 +69,8 @@ fn locality(reader: &mut Reader, group: &pb::LocalityLbEndpoints, names: Names) 
         Arc::new(Locality {
             region: locality.region.as_str().into(),
             zone: locality.zone.as_str().into(),
-            sub_zone: locality.sub_zone.as_str().into(),
         })
     });
-    let locality_weight = group.load_balancing_weight.as_ref().map(|weight| weight.value);
     reader.list("lb_endpoints", &group.lb_endpoints, |reader, member| {
         let found = match member.host_identifier.as_ref() {
             Some(HostIdentifier::Endpoint(found)) => found,
@@ -109,8 +96,14 @@ fn locality(reader: &mut Reader, group: &pb::LocalityLbEndpoints, names: Names) 
             let address = reader.required("address", found.address.as_ref())?;
             let address = reader.at("address", |reader| {
                 let address = core::address(reader, address)?;
-                if let (Address::Name { host, .. }, Names::Refused) = (&address, names) {
-                    reader.problem(format!("is no IP address: {host:?}"));
+                match (&address, names) {
+                    (Address::Name { host, .. }, Names::Refused) => {
+                        reader.problem(format!("is no IP address: {host:?}"));
+                    }
+                    (Address::Pipe(_), _) => {
+                        reader.problem("is a Unix socket; endpoints have IP addresses here");
+                    }
+                    _ => {}
                 }
                 Some(address)
             });
@@ -124,7 +117,6 @@ fn locality(reader: &mut Reader, group: &pb::LocalityLbEndpoints, names: Names) 
                 address: address?,
                 hostname: (!found.hostname.is_empty()).then(|| found.hostname.as_str().into()),
                 weight,
-                locality_weight,
                 health: health?,
                 priority: group.priority,
                 locality: locality.clone(),

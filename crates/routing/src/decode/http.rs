@@ -15,7 +15,7 @@ use super::reader::Reader;
 use super::{access_log, core, rbac, route};
 use crate::fields::type_name;
 use crate::types::{
-    Codec, EscapedSlashes, ForwardClientCert, Http1Options, HttpConfig, HttpFilter, HttpLimits, HttpTimeouts,
+    Codec, EscapedSlashes, ForwardClientCert, HttpConfig, HttpFilter, HttpLimits, HttpTimeouts,
     PathPolicy, RequestIdPolicy, RouteSource, ServerHeader, StripPort, Upgrades,
 };
 
@@ -87,7 +87,6 @@ pub(super) fn http(
     let empty = core_pb::HttpProtocolOptions::default();
     let options = config.common_http_protocol_options.as_ref().unwrap_or(&empty);
     let (timeouts, limits) = timeouts_and_limits(reader, config, options);
-    let http1 = config.http_protocol_options.as_ref();
     Some(HttpConfig {
         stat_prefix: config.stat_prefix.as_str().into(),
         codec: codec?,
@@ -95,12 +94,10 @@ pub(super) fn http(
         filters: filters?,
         access_log: access_log::access_logs(reader, &config.access_log),
         path: PathPolicy {
-            normalize: config.normalize_path.as_ref().is_some_and(|normalize| normalize.value),
             merge_slashes: config.merge_slashes,
             escaped_slashes: escaped_slashes?,
         },
         strip_port,
-        strip_trailing_host_dot: config.strip_trailing_host_dot,
         upgrades: upgrades(reader, &config.upgrade_configs),
         timeouts,
         limits,
@@ -116,10 +113,6 @@ pub(super) fn http(
             in_response: config.always_set_request_id_in_response,
         },
         forward_client_cert: forward_client_cert?,
-        http1: Http1Options {
-            accept_http_10: http1.is_some_and(|http1| http1.accept_http_10),
-            trailers: http1.is_some_and(|http1| http1.enable_trailers),
-        },
         stamp: None,
     })
 }
@@ -183,16 +176,10 @@ fn timeouts_and_limits(
     let at = "common_http_protocol_options";
     let timeouts = HttpTimeouts {
         idle: reader.at(at, |reader| reader.duration("idle_timeout", options.idle_timeout.as_ref())),
-        max_connection: reader.at(at, |reader| {
-            reader.duration("max_connection_duration", options.max_connection_duration.as_ref())
-        }),
         stream_idle: reader.duration("stream_idle_timeout", config.stream_idle_timeout.as_ref()),
-        request: reader.duration("request_timeout", config.request_timeout.as_ref()),
         request_headers: reader.duration("request_headers_timeout", config.request_headers_timeout.as_ref()),
         max_stream: reader
             .at(at, |reader| reader.duration("max_stream_duration", options.max_stream_duration.as_ref())),
-        drain: reader.duration("drain_timeout", config.drain_timeout.as_ref()),
-        delayed_close: reader.duration("delayed_close_timeout", config.delayed_close_timeout.as_ref()),
     };
     let head_kib_max = config.max_request_headers_kb.as_ref().map(|limit| limit.value);
     if head_kib_max.is_some_and(|limit| limit == 0 || limit > 8192) {
@@ -206,17 +193,11 @@ fn timeouts_and_limits(
     let limits = HttpLimits {
         head_kib_max,
         headers_max,
-        requests_per_connection_max: requests_per_connection(options),
         http2_streams_max: http2.streams_max,
         http2_stream_window: http2.stream_window,
         http2_connection_window: http2.connection_window,
     };
     (timeouts, limits)
-}
-
-/// Zero means no limit.
-pub(super) fn requests_per_connection(options: &core_pb::HttpProtocolOptions) -> Option<u32> {
-    options.max_requests_per_connection.as_ref().map(|limit| limit.value).filter(|limit| *limit != 0)
 }
 
 #[derive(Default)]

@@ -79,10 +79,8 @@ pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<L
         listener_filters_timeout: reader
             .duration("listener_filters_timeout", listener.listener_filters_timeout.as_ref()),
         continue_on_listener_filters_timeout: listener.continue_on_listener_filters_timeout,
-        buffer_bytes_max: listener.per_connection_buffer_limit_bytes.as_ref().map(|limit| limit.value),
         chains: chains?,
         default_chain,
-        access_log: access_log::access_logs(reader, &listener.access_log),
         stamp: core::stamp(listener.metadata.as_ref()),
     })
 }
@@ -119,10 +117,8 @@ fn api_listener(
         original_dst: false,
         listener_filters_timeout: None,
         continue_on_listener_filters_timeout: false,
-        buffer_bytes_max: None,
         chains: vec![Arc::new(chain)],
         default_chain: None,
-        access_log: Vec::new(),
         stamp: core::stamp(listener.metadata.as_ref()),
     })
 }
@@ -334,10 +330,6 @@ fn tcp(reader: &mut Reader, config: &TcpProxy) -> Option<TcpConfig> {
         clusters: clusters?,
         access_log: access_log::access_logs(reader, &config.access_log),
         idle_timeout: reader.duration("idle_timeout", config.idle_timeout.as_ref()),
-        max_connection: reader.duration(
-            "max_downstream_connection_duration",
-            config.max_downstream_connection_duration.as_ref(),
-        ),
         connect_attempts_max,
     })
 }

@@ -209,8 +209,27 @@ pub(super) fn edits(
     let mut edits = reader.list(&format!("{prefix}_headers_to_remove"), remove, |reader, name| {
         editable(reader, "", name).map(HeaderEdit::Remove)
     });
-    edits.extend(reader.list(&format!("{prefix}_headers_to_add"), add, addition).into_iter().flatten());
+    let added = reader.list(&format!("{prefix}_headers_to_add"), add, |reader, option| {
+        let edit = addition(reader, option)?;
+        if let Some(HeaderEdit::Add { value: EditValue::Format(parts), .. }) = &edit
+            && let Some(unknown) = parts.iter().find(|part| unknown_there(prefix, part))
+        {
+            reader.problem_at("header.value", format!("holds {unknown:?}, which is not known in a {prefix}"));
+        }
+        Some(edit)
+    });
+    edits.extend(added.into_iter().flatten());
     edits
+}
+
+/// What the proxy cannot fill in where the edit is made.
+fn unknown_there(prefix: &str, part: &EditPart) -> bool {
+    match part {
+        EditPart::Request(HeaderKey::Name(_)) => prefix == "response",
+        EditPart::Request(_) => true,
+        EditPart::UpstreamHost => prefix == "request",
+        _ => false,
+    }
 }
 
 /// Some(None): an edit that does nothing.

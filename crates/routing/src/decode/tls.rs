@@ -30,6 +30,19 @@ pub(super) fn downstream(reader: &mut Reader, context: &pb::DownstreamTlsContext
         reader.problem_at("common_tls_context", "has no certificate to show");
     }
     let required = context.require_client_certificate.as_ref().is_some_and(|required| required.value);
+    if common.max_version == TlsVersion::V1_2 {
+        reader.problem_at("common_tls_context.tls_params", "has a maximum of TLS 1.2; 1.3 is always taken here");
+    }
+    if let Some(validation) = &common.validation {
+        let own = matches!(validation.ca, CaSource::None | CaSource::Sds(_) | CaSource::Provider { .. });
+        if !own || matches!(common.certificates, CertificateSource::Inline(_)) {
+            reader.problem_at(
+                "common_tls_context",
+                "checks client certificates by roots or beside a certificate of its own; \
+                 here they are checked by the proxy's identity",
+            );
+        }
+    }
     let client = match (common.validation, required) {
         (Some(validation), true) => {
             if matches!(validation.ca, CaSource::None) {
@@ -64,16 +77,56 @@ pub(super) fn upstream(reader: &mut Reader, context: &pb::UpstreamTlsContext) ->
     if context.sni.len() > 255 {
         reader.problem_at("sni", "has more than 255 bytes");
     }
+    if common.max_version == TlsVersion::V1_2 {
+        reader.problem_at("common_tls_context.tls_params", "has a maximum of TLS 1.2; 1.3 is always offered here");
+    }
+    let validation = common.validation.as_ref();
+    reader.at("common_tls_context", |reader| upstream_names(reader, &context.sni, validation));
     Some(UpstreamTls {
         sni: (!context.sni.is_empty()).then(|| context.sni.as_str().into()),
-        auto_sni: false,
-        auto_san_validation: false,
         certificates: common.certificates,
         validation: common.validation.unwrap_or_default(),
         alpn: common.alpn,
         min_version: common.min_version,
         max_version: common.max_version,
     })
+}
+
+/// What the proxy compares a server's certificate with: members by exact SPIFFE ids, others by the SNI.
+fn upstream_names(reader: &mut Reader, sni: &str, validation: Option<&Validation>) {
+    let exact = |name: &SanMatch| match &name.value {
+        StringMatch::Exact { value, .. } => Some(value.to_string()),
+        _ => None,
+    };
+    let Some(validation) = validation.filter(|validation| !matches!(validation.ca, CaSource::None)) else {
+        reader.problem("has no trust roots, so the server would not be checked");
+        return;
+    };
+    let of = |kind: SanKind| validation.names.iter().filter(move |name| name.kind == kind);
+    match &validation.ca {
+        CaSource::Sds(_) | CaSource::Provider { .. } => {
+            let all_exact = of(SanKind::Uri).all(|name| exact(name).is_some());
+            if !validation.names.is_empty() && (of(SanKind::Uri).next().is_none() || !all_exact) {
+                reader.problem("names members by something else than exact URIs");
+            }
+        }
+        _ if sni.is_empty() => reader.problem("needs an sni, the name that the server is checked by"),
+        _ => {
+            let named = of(SanKind::Dns).any(|name| exact(name).is_some_and(|name| name.eq_ignore_ascii_case(sni)));
+            if !validation.names.is_empty() && !named {
+                reader.problem("wants another name than the sni, which is what the server is checked by");
+            }
+        }
+    }
+}
+
+/// The proxy has one identity, under these names.
+fn own_secret(reader: &mut Reader, name: Option<Arc<str>>, own: &str) -> Option<Arc<str>> {
+    let name = name?;
+    if *name != *own {
+        reader.problem_at("name", format!("is {name:?}; the proxy's own identity is {own:?}"));
+    }
+    Some(name)
 }
 
 fn common(reader: &mut Reader, context: &pb::CommonTlsContext) -> Option<Common> {
@@ -127,7 +180,8 @@ fn certificates(reader: &mut Reader, context: &pb::CommonTlsContext) -> Option<C
         [] => {}
         [secret] => {
             let name = reader.at("tls_certificate_sds_secret_configs[0]", |reader| {
-                reader.required_text("name", &secret.name)
+                let name = reader.required_text("name", &secret.name);
+                own_secret(reader, name, "default")
             });
             sources.push(CertificateSource::Sds(name?));
         }
@@ -208,7 +262,12 @@ fn validation(reader: &mut Reader, context: &pb::CommonTlsContext) -> Option<Opt
 }
 
 fn sds(reader: &mut Reader, step: &str, secret: &pb::SdsSecretConfig) -> Option<CaSource> {
-    reader.at(step, |reader| reader.required_text("name", &secret.name)).map(CaSource::Sds)
+    reader
+        .at(step, |reader| {
+            let name = reader.required_text("name", &secret.name);
+            own_secret(reader, name, "ROOTCA")
+        })
+        .map(CaSource::Sds)
 }
 
 fn inline_validation(reader: &mut Reader, context: &pb::CertificateValidationContext) -> Option<Validation> {

@@ -9,7 +9,7 @@ use super::core::{
 };
 use super::endpoint::CLUSTER_LOAD_ASSIGNMENT;
 use super::http::{HTTP_PROTOCOL_OPTIONS, HTTP1_PROTOCOL_OPTIONS, HTTP2_PROTOCOL_OPTIONS};
-use super::{BYTES, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, map, one};
+use super::{BYTES, NO_LIMIT, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, map, one};
 
 /// Every message of this page.
 pub static ALL: &[&Schema] = &[
@@ -41,10 +41,10 @@ pub static CLUSTER: Schema = Schema {
         one(2, "type", Supported, VARINT),
         one(3, "eds_cluster_config", Supported, Message(&CLUSTER_EDS_CLUSTER_CONFIG)),
         one(4, "connect_timeout", Supported, Message(&DURATION)),
-        one(5, "per_connection_buffer_limit_bytes", Supported, Message(&UINT32_VALUE)),
+        one(5, "per_connection_buffer_limit_bytes", Harmless("buffers have bounds of their own"), Message(&UINT32_VALUE)),
         one(6, "lb_policy", Supported, VARINT),
         many(8, "health_checks", Supported, Message(&HEALTH_CHECK)),
-        one(9, "max_requests_per_connection", Supported, Message(&UINT32_VALUE)),
+        one(9, "max_requests_per_connection", NO_LIMIT, Message(&UINT32_VALUE)),
         one(10, "circuit_breakers", Supported, Message(&CIRCUIT_BREAKERS)),
         one(13, "http_protocol_options", Supported, Message(&HTTP1_PROTOCOL_OPTIONS)),
         one(14, "http2_protocol_options", Supported, Message(&HTTP2_PROTOCOL_OPTIONS)),
@@ -60,7 +60,7 @@ pub static CLUSTER: Schema = Schema {
         one(25, "metadata", Supported, Message(&METADATA)),
         one(26, "protocol_selection", NOT_DONE, VARINT),
         one(27, "common_lb_config", Supported, Message(&CLUSTER_COMMON_LB_CONFIG)),
-        one(28, "alt_stat_name", Supported, TEXT),
+        one(28, "alt_stat_name", Harmless("metrics have our own names"), TEXT),
         one(29, "common_http_protocol_options", Supported, Message(&HTTP_PROTOCOL_OPTIONS)),
         one(30, "upstream_connection_options", Supported, Message(&UPSTREAM_CONNECTION_OPTIONS)),
         one(31, "close_connections_on_host_health_failure", Supported, VARINT),
@@ -191,7 +191,7 @@ pub static OUTLIER_DETECTION: Schema = Schema {
         one(22, "max_ejection_time_jitter", Warn("no jitter is added"), OPAQUE),
         one(23, "successful_active_health_check_uneject_host", Warn("only time ends an ejection"), OPAQUE),
         many(24, "monitors", NOT_DONE, OPAQUE),
-        one(25, "always_eject_one_host", Warn("max_ejection_percent holds"), OPAQUE),
+        one(25, "always_eject_one_host", Harmless("one can always be ejected, unless max_ejection_percent is 0"), OPAQUE),
         one(26, "detect_degraded_hosts", Warn("degraded counts as healthy"), OPAQUE),
     ],
 };
@@ -214,11 +214,11 @@ pub static HEALTH_CHECK: Schema = Schema {
         one(4, "unhealthy_threshold", Supported, Message(&UINT32_VALUE)),
         one(5, "healthy_threshold", Supported, Message(&UINT32_VALUE)),
         one(6, "alt_port", NOT_DONE, OPAQUE),
-        one(7, "reuse_connection", Supported, Message(&BOOL_VALUE)),
+        one(7, "reuse_connection", Harmless("each check opens a connection of its own"), Message(&BOOL_VALUE)),
         one(8, "http_health_check", Supported, Message(&HEALTH_CHECK_HTTP_HEALTH_CHECK)),
         one(9, "tcp_health_check", Supported, Message(&HEALTH_CHECK_TCP_HEALTH_CHECK)),
         one(11, "grpc_health_check", Supported, Message(&HEALTH_CHECK_GRPC_HEALTH_CHECK)),
-        one(12, "no_traffic_interval", Supported, Message(&DURATION)),
+        one(12, "no_traffic_interval", Harmless("endpoints without traffic are checked as often as others"), Message(&DURATION)),
         one(13, "custom_health_check", NOT_DONE, OPAQUE),
         one(14, "unhealthy_interval", Supported, Message(&DURATION)),
         one(15, "unhealthy_edge_interval", Warn("the usual interval is kept"), OPAQUE),
@@ -330,8 +330,8 @@ pub static HTTP_PROTOCOL_OPTIONS_AUTO_HTTP_CONFIG: Schema = Schema {
 pub static UPSTREAM_HTTP_PROTOCOL_OPTIONS: Schema = Schema {
     name: "envoy.config.core.v3.UpstreamHttpProtocolOptions",
     rows: &[
-        one(1, "auto_sni", Supported, VARINT),
-        one(2, "auto_san_validation", Supported, VARINT),
+        one(1, "auto_sni", NOT_DONE, VARINT),
+        one(2, "auto_san_validation", NOT_DONE, VARINT),
         one(3, "override_auto_sni_header", NOT_DONE, TEXT),
     ],
 };

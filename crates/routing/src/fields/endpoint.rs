@@ -3,7 +3,7 @@
 use super::Class::{Harmless, Supported, Warn};
 use super::Kind::Message;
 use super::core::{ADDRESS, DURATION, FRACTIONAL_PERCENT, LOCALITY, METADATA, UINT32_VALUE};
-use super::{NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, map, one};
+use super::{NO_LIMIT, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, map, one};
 
 /// Every message of this page.
 pub static ALL: &[&Schema] = &[
@@ -30,8 +30,8 @@ pub static CLUSTER_LOAD_ASSIGNMENT_POLICY: Schema = Schema {
     name: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
     rows: &[
         many(2, "drop_overloads", Supported, Message(&CLUSTER_LOAD_ASSIGNMENT_POLICY_DROP_OVERLOAD)),
-        one(3, "overprovisioning_factor", Supported, Message(&UINT32_VALUE)),
-        one(4, "endpoint_stale_after", Supported, Message(&DURATION)),
+        one(3, "overprovisioning_factor", Warn("a priority gives way as a whole, below the panic threshold"), Message(&UINT32_VALUE)),
+        one(4, "endpoint_stale_after", NO_LIMIT, Message(&DURATION)),
         one(6, "weighted_priority_health", NOT_DONE, VARINT),
     ],
 };
@@ -49,7 +49,7 @@ pub static LOCALITY_LB_ENDPOINTS: Schema = Schema {
     rows: &[
         one(1, "locality", Supported, Message(&LOCALITY)),
         many(2, "lb_endpoints", Supported, Message(&LB_ENDPOINT)),
-        one(3, "load_balancing_weight", Supported, Message(&UINT32_VALUE)),
+        one(3, "load_balancing_weight", Harmless("it counts with locality_weighted_lb_config only"), Message(&UINT32_VALUE)),
         one(5, "priority", Supported, VARINT),
         one(6, "proximity", Harmless("Envoy does not read it either"), OPAQUE),
         one(7, "load_balancer_endpoints", NOT_DONE, OPAQUE),

@@ -6,7 +6,7 @@ use super::access_log::ACCESS_LOG;
 use super::any::HTTP_FILTERS;
 use super::core::{BOOL_VALUE, CONFIG_SOURCE, DURATION, UINT32_VALUE};
 use super::route::ROUTE_CONFIGURATION;
-use super::{NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, one};
+use super::{NO_LIMIT, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, one};
 
 /// Every message of this page.
 pub static ALL: &[&Schema] = &[
@@ -34,7 +34,7 @@ pub static HTTP_CONNECTION_MANAGER: Schema = Schema {
         one(8, "http_protocol_options", Supported, Message(&HTTP1_PROTOCOL_OPTIONS)),
         one(9, "http2_protocol_options", Supported, Message(&HTTP2_PROTOCOL_OPTIONS)),
         one(10, "server_name", Supported, TEXT),
-        one(12, "drain_timeout", Supported, Message(&DURATION)),
+        one(12, "drain_timeout", Harmless("how long a drain takes is the proxy's own setting"), Message(&DURATION)),
         many(13, "access_log", Supported, Message(&ACCESS_LOG)),
         one(14, "use_remote_address", Supported, Message(&BOOL_VALUE)),
         one(15, "generate_request_id", Supported, Message(&BOOL_VALUE)),
@@ -58,10 +58,10 @@ pub static HTTP_CONNECTION_MANAGER: Schema = Schema {
         many(23, "upgrade_configs", Supported, Message(&HTTP_CONNECTION_MANAGER_UPGRADE_CONFIG)),
         one(24, "stream_idle_timeout", Supported, Message(&DURATION)),
         one(25, "internal_address_config", Warn("no request counts as internal"), OPAQUE),
-        one(26, "delayed_close_timeout", Supported, Message(&DURATION)),
-        one(28, "request_timeout", Supported, Message(&DURATION)),
+        one(26, "delayed_close_timeout", Harmless("a connection closes when its last byte is out"), Message(&DURATION)),
+        one(28, "request_timeout", NO_LIMIT, Message(&DURATION)),
         one(29, "max_request_headers_kb", Supported, Message(&UINT32_VALUE)),
-        one(30, "normalize_path", Supported, Message(&BOOL_VALUE)),
+        one(30, "normalize_path", Harmless("paths are always normalized"), Message(&BOOL_VALUE)),
         one(31, "scoped_routes", NOT_DONE, OPAQUE),
         one(32, "preserve_external_request_id", Supported, VARINT),
         one(33, "merge_slashes", Supported, VARINT),
@@ -78,7 +78,7 @@ pub static HTTP_CONNECTION_MANAGER: Schema = Schema {
         one(44, "http3_protocol_options", NOT_DONE, OPAQUE),
         one(45, "path_with_escaped_slashes_action", Supported, VARINT),
         many(46, "original_ip_detection_extensions", NOT_DONE, OPAQUE),
-        one(47, "strip_trailing_host_dot", Supported, VARINT),
+        one(47, "strip_trailing_host_dot", Harmless("a trailing dot is always left out"), VARINT),
         one(48, "scheme_header_transformation", NOT_DONE, OPAQUE),
         one(49, "proxy_status_config", Warn("proxy-status is not sent"), OPAQUE),
         one(50, "typed_header_validation_config", NOT_DONE, OPAQUE),
@@ -148,10 +148,10 @@ pub static HTTP_PROTOCOL_OPTIONS: Schema = Schema {
     rows: &[
         one(1, "idle_timeout", Supported, Message(&DURATION)),
         one(2, "max_headers_count", Supported, Message(&UINT32_VALUE)),
-        one(3, "max_connection_duration", Supported, Message(&DURATION)),
+        one(3, "max_connection_duration", NO_LIMIT, Message(&DURATION)),
         one(4, "max_stream_duration", Supported, Message(&DURATION)),
         one(5, "headers_with_underscores_action", NOT_DONE, VARINT),
-        one(6, "max_requests_per_connection", Supported, Message(&UINT32_VALUE)),
+        one(6, "max_requests_per_connection", NO_LIMIT, Message(&UINT32_VALUE)),
         one(7, "max_response_headers_kb", Warn("the limit here is our own"), OPAQUE),
         one(8, "max_connection_duration_jitter", Warn("no jitter is added"), OPAQUE),
     ],
@@ -161,10 +161,10 @@ pub static HTTP1_PROTOCOL_OPTIONS: Schema = Schema {
     name: "envoy.config.core.v3.Http1ProtocolOptions",
     rows: &[
         one(1, "allow_absolute_url", Harmless("absolute targets are always taken"), OPAQUE),
-        one(2, "accept_http_10", Supported, VARINT),
+        one(2, "accept_http_10", Harmless("HTTP/1.0 is always taken"), VARINT),
         one(3, "default_host_for_http_10", NOT_DONE, TEXT),
         one(4, "header_key_format", Warn("header names are sent in lower case"), OPAQUE),
-        one(5, "enable_trailers", Supported, VARINT),
+        one(5, "enable_trailers", Harmless("trailers pass where both sides take them"), VARINT),
         one(6, "allow_chunked_length", NOT_DONE, VARINT),
         one(7, "override_stream_error_on_invalid_http_message", Warn("the codec decides"), OPAQUE),
         one(8, "send_fully_qualified_url", NOT_DONE, VARINT),

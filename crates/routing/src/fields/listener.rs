@@ -5,7 +5,7 @@ use super::Kind::{Any, Message};
 use super::access_log::ACCESS_LOG;
 use super::any::{API_LISTENERS, LISTENER_FILTERS, NETWORK_FILTERS};
 use super::core::{ADDRESS, BOOL_VALUE, CIDR_RANGE, DURATION, METADATA, TRANSPORT_SOCKET, UINT32_VALUE};
-use super::{NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, one};
+use super::{NO_LIMIT, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, one};
 
 /// Every message of this page.
 pub static ALL: &[&Schema] = &[
@@ -30,7 +30,7 @@ pub static LISTENER: Schema = Schema {
         one(2, "address", Supported, Message(&ADDRESS)),
         many(3, "filter_chains", Supported, Message(&FILTER_CHAIN)),
         one(4, "use_original_dst", Supported, Message(&BOOL_VALUE)),
-        one(5, "per_connection_buffer_limit_bytes", Supported, Message(&UINT32_VALUE)),
+        one(5, "per_connection_buffer_limit_bytes", Harmless("buffers have bounds of their own"), Message(&UINT32_VALUE)),
         one(6, "metadata", Supported, Message(&METADATA)),
         one(7, "deprecated_v1", NOT_DONE, OPAQUE),
         one(8, "drain_type", Harmless("when connections drain is the proxy's own"), VARINT),
@@ -46,7 +46,7 @@ pub static LISTENER: Schema = Schema {
         one(19, "api_listener", Supported, Message(&API_LISTENER)),
         one(20, "connection_balance_config", Harmless("each worker accepts for itself"), OPAQUE),
         one(21, "reuse_port", Harmless("workers share a port anyhow"), VARINT),
-        many(22, "access_log", Supported, Message(&ACCESS_LOG)),
+        many(22, "access_log", Warn("connections without a chain are counted, not logged"), Message(&ACCESS_LOG)),
         one(24, "tcp_backlog_size", Harmless("tuning"), OPAQUE),
         one(25, "default_filter_chain", Supported, Message(&FILTER_CHAIN)),
         one(26, "bind_to_port", Supported, Message(&BOOL_VALUE)),
@@ -161,7 +161,7 @@ pub static TCP_PROXY: Schema = Schema {
         one(10, "weighted_clusters", Supported, Message(&TCP_PROXY_WEIGHTED_CLUSTER)),
         many(11, "hash_policy", NOT_DONE, OPAQUE),
         one(12, "tunneling_config", NOT_DONE, OPAQUE),
-        one(13, "max_downstream_connection_duration", Supported, Message(&DURATION)),
+        one(13, "max_downstream_connection_duration", NO_LIMIT, Message(&DURATION)),
         one(14, "on_demand", NOT_DONE, OPAQUE),
         one(15, "access_log_flush_interval", Warn("what is logged, and when, is our own"), OPAQUE),
         one(16, "flush_access_log_on_connected", Warn("what is logged, and when, is our own"), VARINT),

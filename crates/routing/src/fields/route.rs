@@ -7,7 +7,7 @@ use super::core::{
     BOOL_VALUE, DATA_SOURCE, DURATION, HEADER_VALUE_OPTION, INT64_RANGE, METADATA,
     REGEX_MATCH_AND_SUBSTITUTE, REGEX_MATCHER, RUNTIME_FRACTIONAL_PERCENT, STRING_MATCHER, UINT32_VALUE,
 };
-use super::{NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, map, one};
+use super::{NO_LIMIT, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, map, one};
 
 /// Every message of this page.
 pub static ALL: &[&Schema] = &[
@@ -259,7 +259,7 @@ pub static ROUTE_ACTION_MAX_STREAM_DURATION: Schema = Schema {
     name: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
     rows: &[
         one(1, "max_stream_duration", Supported, Message(&DURATION)),
-        one(2, "grpc_timeout_header_max", Supported, Message(&DURATION)),
+        one(2, "grpc_timeout_header_max", Warn("callers hold their grpc-timeout themselves"), Message(&DURATION)),
         one(3, "grpc_timeout_header_offset", NOT_DONE, OPAQUE),
     ],
 };
@@ -299,14 +299,14 @@ pub static RETRY_POLICY: Schema = Schema {
         one(3, "per_try_timeout", Supported, Message(&DURATION)),
         one(4, "retry_priority", NOT_DONE, OPAQUE),
         many(5, "retry_host_predicate", Supported, Message(&RETRY_POLICY_RETRY_HOST_PREDICATE)),
-        one(6, "host_selection_retry_max_attempts", Supported, VARINT),
+        one(6, "host_selection_retry_max_attempts", Harmless("endpoints that were tried are always avoided, as long as there are others"), VARINT),
         many(7, "retriable_status_codes", Supported, VARINT),
         one(8, "retry_back_off", Supported, Message(&RETRY_POLICY_RETRY_BACK_OFF)),
         many(9, "retriable_headers", NOT_DONE, OPAQUE),
         many(10, "retriable_request_headers", NOT_DONE, OPAQUE),
         one(11, "rate_limited_retry_back_off", Warn("the usual pause is kept"), OPAQUE),
         many(12, "retry_options_predicates", NOT_DONE, OPAQUE),
-        one(13, "per_try_idle_timeout", Supported, Message(&DURATION)),
+        one(13, "per_try_idle_timeout", NO_LIMIT, Message(&DURATION)),
         one(14, "refresh_cluster_on_retry", Warn("the cluster stays"), VARINT),
     ],
 };

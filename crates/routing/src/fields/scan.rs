@@ -187,14 +187,15 @@ impl Walk {
     }
 }
 
-/// True if the field says what its absence says too: only plain numbers, texts and bytes, since a
-/// message or a list has presence. Fields of a oneof with a zero count as absent: no rule that is
+/// True if the field says what its absence says too: plain numbers, texts and bytes, and messages
+/// that we know from inside (those are durations and numbers, where zero switches a limit off);
+/// any other message or list has presence. Fields of a oneof with a zero count as absent: no rule that is
 /// refused can be switched on by a zero.
 fn is_default(row: &Row, value: &Value<'_>) -> bool {
     row.shape == Shape::One
         && match (row.kind, value) {
             (Kind::Varint | Kind::Fixed32 | Kind::Fixed64, Value::Number(number)) => *number == 0,
-            (Kind::Text | Kind::Bytes, Value::Bytes(bytes)) => bytes.is_empty(),
+            (Kind::Text | Kind::Bytes | Kind::Message(_), Value::Bytes(bytes)) => bytes.is_empty(),
             _ => false,
         }
 }

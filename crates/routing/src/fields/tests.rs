@@ -51,6 +51,8 @@ fn encoded(row: &Row) -> Vec<u8> {
             bytes.extend(1u64.to_le_bytes());
         }
         Kind::Text | Kind::Bytes => delimited(&mut bytes, b"x"),
+        // An empty duration or number is zero, which some limits may be.
+        Kind::Message(_) if row.class != Class::Supported => delimited(&mut bytes, &[8, 1]),
         Kind::Message(_) | Kind::Opaque => delimited(&mut bytes, b""),
         Kind::Any(allowed) => delimited(&mut bytes, &any(allowed[0].name)),
     }

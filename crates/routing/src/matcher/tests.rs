@@ -385,7 +385,6 @@ fn chains_are_found_criterion_by_criterion() {
                 clusters: ClusterChoice::Header(HeaderName::from_static("x")),
                 access_log: Vec::new(),
                 idle_timeout: None,
-                max_connection: None,
                 connect_attempts_max: 1,
             })),
             transport_socket_connect_timeout: None,
@@ -407,7 +406,6 @@ fn chains_are_found_criterion_by_criterion() {
         original_dst: false,
         listener_filters_timeout: None,
         continue_on_listener_filters_timeout: false,
-        buffer_bytes_max: None,
         chains: vec![
             chain("p8080", sni("p8080.mesh.internal")),
             chain("p9090", sni("p9090.mesh.internal")),
@@ -429,7 +427,6 @@ fn chains_are_found_criterion_by_criterion() {
             chain("port", ChainMatch { destination_port: Some(7000), ..ChainMatch::default() }),
         ],
         default_chain: None,
-        access_log: Vec::new(),
         stamp: None,
     };
     let tls = TransportProtocol::Tls;

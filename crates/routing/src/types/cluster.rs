@@ -11,7 +11,6 @@ use super::{CertificateSource, HeaderEdit, Stamp, TlsVersion, Validation};
 #[derive(Debug, Clone)]
 pub struct Cluster {
     pub name: Arc<str>,
-    pub alt_stat_name: Option<Arc<str>>,
     pub kind: ClusterKind,
     pub balance: BalancePolicy,
     /// Below this share of healthy endpoints, in percent, all of them are used.
@@ -25,7 +24,6 @@ pub struct Cluster {
     pub outlier: Option<OutlierDetection>,
     pub dns: DnsSettings,
     pub tcp_keepalive: Option<TcpKeepalive>,
-    pub buffer_bytes_max: Option<u32>,
     /// Idle connections close when the endpoint turns unhealthy.
     pub close_connections_on_health_failure: bool,
     pub stamp: Option<Arc<Stamp>>,
@@ -62,10 +60,6 @@ pub enum BalancePolicy {
 #[derive(Debug, Clone, Default)]
 pub struct UpstreamTls {
     pub sni: Option<Arc<str>>,
-    /// The SNI is the request's authority (HttpProtocolOptions.auto_sni).
-    pub auto_sni: bool,
-    /// The server's certificate must name the authority.
-    pub auto_san_validation: bool,
     pub certificates: CertificateSource,
     pub validation: Validation,
     pub alpn: Vec<Arc<[u8]>>,
@@ -77,9 +71,7 @@ pub struct UpstreamTls {
 pub struct UpstreamHttp {
     pub protocol: UpstreamProtocol,
     pub idle_timeout: Option<Duration>,
-    pub max_connection: Option<Duration>,
     pub max_stream: Option<Duration>,
-    pub requests_per_connection_max: Option<u32>,
     pub http2_streams_max: Option<u32>,
     pub http2_stream_window: Option<u32>,
     pub http2_connection_window: Option<u32>,
@@ -141,8 +133,6 @@ pub struct HealthCheck {
     pub unhealthy_threshold: u32,
     pub healthy_threshold: u32,
     pub unhealthy_interval: Option<Duration>,
-    pub no_traffic_interval: Option<Duration>,
-    pub reuse_connection: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -234,12 +224,8 @@ pub struct Endpoints {
     pub all: Vec<Arc<Endpoint>>,
     /// `all[priorities[p]]` are the endpoints of priority p.
     pub priorities: Vec<std::ops::Range<usize>>,
-    /// In percent; 140 unless set.
-    pub overprovisioning_percent: u32,
     /// Requests dropped on purpose, in millionths, by category.
     pub drops: Vec<(Arc<str>, u32)>,
-    /// Without news for so long, the endpoints are forgotten.
-    pub stale_after: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -247,8 +233,6 @@ pub struct Endpoint {
     pub address: Address,
     pub hostname: Option<Arc<str>>,
     pub weight: u32,
-    /// Of the locality inside its priority; None where none is set.
-    pub locality_weight: Option<u32>,
     pub health: Health,
     pub priority: u32,
     pub locality: Option<Arc<Locality>>,
@@ -298,5 +282,4 @@ impl Health {
 pub struct Locality {
     pub region: Arc<str>,
     pub zone: Arc<str>,
-    pub sub_zone: Arc<str>,
 }

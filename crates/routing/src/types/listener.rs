@@ -26,11 +26,8 @@ pub struct Listener {
     pub original_dst: bool,
     pub listener_filters_timeout: Option<Duration>,
     pub continue_on_listener_filters_timeout: bool,
-    pub buffer_bytes_max: Option<u32>,
     pub chains: Vec<Arc<FilterChain>>,
     pub default_chain: Option<Arc<FilterChain>>,
-    /// Written for connections that find no chain or fail in TLS.
-    pub access_log: Vec<AccessLogConfig>,
     pub stamp: Option<Arc<Stamp>>,
 }
 
@@ -175,7 +172,6 @@ pub struct HttpConfig {
     pub access_log: Vec<AccessLogConfig>,
     pub path: PathPolicy,
     pub strip_port: StripPort,
-    pub strip_trailing_host_dot: bool,
     pub upgrades: Upgrades,
     pub timeouts: HttpTimeouts,
     pub limits: HttpLimits,
@@ -188,7 +184,6 @@ pub struct HttpConfig {
     pub via: Option<Arc<str>>,
     pub request_id: RequestIdPolicy,
     pub forward_client_cert: ForwardClientCert,
-    pub http1: Http1Options,
     /// None: a connection manager has no metadata; the chain's stamp stands for it.
     pub stamp: Option<Arc<Stamp>>,
 }
@@ -237,8 +232,6 @@ pub struct HttpRbac {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PathPolicy {
-    /// Dot segments are resolved.
-    pub normalize: bool,
     pub merge_slashes: bool,
     pub escaped_slashes: EscapedSlashes,
 }
@@ -273,21 +266,15 @@ pub struct Upgrades {
 pub struct HttpTimeouts {
     /// Of a connection without streams.
     pub idle: Option<Duration>,
-    pub max_connection: Option<Duration>,
     pub stream_idle: Option<Duration>,
-    /// From the head's first byte to the request's last.
-    pub request: Option<Duration>,
     pub request_headers: Option<Duration>,
     pub max_stream: Option<Duration>,
-    pub drain: Option<Duration>,
-    pub delayed_close: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HttpLimits {
     pub head_kib_max: Option<u32>,
     pub headers_max: Option<u32>,
-    pub requests_per_connection_max: Option<u32>,
     pub http2_streams_max: Option<u32>,
     pub http2_stream_window: Option<u32>,
     pub http2_connection_window: Option<u32>,
@@ -325,19 +312,12 @@ pub enum ForwardClientCert {
     AlwaysForwardOnly,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Http1Options {
-    pub accept_http_10: bool,
-    pub trailers: bool,
-}
-
 #[derive(Debug, Clone)]
 pub struct TcpConfig {
     pub stat_prefix: Arc<str>,
     pub clusters: super::ClusterChoice,
     pub access_log: Vec<AccessLogConfig>,
     pub idle_timeout: Option<Duration>,
-    pub max_connection: Option<Duration>,
     /// At least 1.
     pub connect_attempts_max: u32,
 }

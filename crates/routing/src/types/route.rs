@@ -117,7 +117,6 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     pub idle_timeout: Option<Duration>,
     pub max_stream: Option<Duration>,
-    pub grpc_timeout_max: Option<Duration>,
     pub retry: Option<Arc<RetryPolicy>>,
     pub mirrors: Vec<Mirror>,
     pub upgrades: RouteUpgrades,
@@ -194,8 +193,6 @@ pub struct RouteUpgrades {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectMode {
     Refused,
-    /// CONNECT goes on to the upstream as CONNECT.
-    Forward,
     /// CONNECT ends here; its payload goes on as TCP.
     Terminate,
 }
@@ -293,11 +290,8 @@ pub struct RetryPolicy {
     /// Further tries after the first.
     pub retries_max: u32,
     pub per_try_timeout: Option<Duration>,
-    pub per_try_idle_timeout: Option<Duration>,
     pub backoff_base: Duration,
     pub backoff_max: Duration,
-    /// How often a try may avoid the endpoints that were tried (`host_selection_retry_max_attempts`).
-    pub avoid_tried_endpoints: bool,
 }
 
 /// The words of `retry_on`, as bits.

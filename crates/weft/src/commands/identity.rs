@@ -1,6 +1,6 @@
 //! `weft identity`: join tokens, SVIDs and trust bundles.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::questions::Connection;
+
+/// Between two tries to reach an agent that is away.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Join tokens, SVIDs and trust bundles.
 #[derive(Args)]
@@ -100,7 +103,25 @@ async fn fetch(args: FetchArgs) -> anyhow::Result<()> {
         None => super::state_dir(args.state.as_ref()).join("agent.sock"),
     };
     crate::files::private_dir(&args.out)?;
-    let mut stream = weft_proxy::workload_client::fetch(&socket).await?;
+    let mut said = String::new();
+    loop {
+        let ended = write_each(&socket, &args).await;
+        if !args.watch {
+            return ended;
+        }
+        // The agent restarts now and then, and may start after us: files must not go stale for that.
+        let why = ended.err().map_or_else(|| "the agent ended".to_owned(), |error| format!("{error:#}"));
+        if said != why {
+            eprintln!("{why}; asking again until it answers");
+            said = why;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Writes what the agent says, once or for as long as it runs.
+async fn write_each(socket: &Path, args: &FetchArgs) -> anyhow::Result<()> {
+    let mut stream = weft_proxy::workload_client::fetch(socket).await?;
     while let Some(svid) = stream.next().await? {
         // The key first: whoever watches the certificate then finds both new.
         crate::files::replace_private(&args.out.join("svid_key.pem"), &svid.key_pem)?;

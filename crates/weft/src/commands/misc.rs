@@ -50,9 +50,10 @@ pub fn reference(args: ReferenceArgs, mut command: clap::Command) -> anyhow::Res
         Page::Cli => print!("{}", cli(&mut command)),
         Page::Xds => print!("{}", weft_routing::fields::docs_page()),
         Page::Findings => {
-            println!("# Findings\n\nThe stable codes that `weft check` prints.\n\n| code | severity | meaning |\n|---|---|---|");
+            println!("# Findings\n\nThe stable codes that `weft check` prints. A code never gets another meaning.\n");
+            println!("| code | severity | what | so | do |\n|---|---|---|---|---|");
             for code in weft_model::codes() {
-                println!("| {} | {} | {} |", code.code, code.severity, code.meaning);
+                println!("| {} | {} | {} | {} | {} |", code.code, code.severity, code.title, code.meaning, code.remedy);
             }
         }
     }

@@ -104,10 +104,7 @@ pub struct AgentArgs {
 pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let state = super::state_dir(args.member.state.as_ref());
     let mut config = match &args.bootstrap {
-        Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            { let _ = (text, state); bail!("bootstrap") }
-        }
+        Some(path) => weft_proxy::bootstrap::load(path, state)?,
         None => joined(&args.member, state)?,
     };
     config.workers = args.workers.max(1);

@@ -1,6 +1,8 @@
 //! The command line: what it prints, and how it says no.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics; that is its answer")]
 
+mod guides;
+
 use std::process::{Command, Output};
 
 use weft_testkit::Mesh;

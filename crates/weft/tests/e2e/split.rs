@@ -1,9 +1,10 @@
 //! The split follows its object within a second, whoever edits it.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use weft_testkit::{eventually, http};
+use weft_testkit::{eventually, http, peers};
 
 use crate::WEFT;
 use crate::demo::Demo;
@@ -32,6 +33,13 @@ fn versions(demo: &Demo, count: usize) -> (usize, usize) {
     counts
 }
 
+/// Waits for 20 requests in a row to v2, and holds the second since the object was written.
+fn follows_within_a_second(demo: &Demo, applied: Instant) {
+    eventually("20 requests in a row go to v2", Duration::from_secs(5), || (versions(demo, 20).0 == 0).then_some(()));
+    assert!(applied.elapsed() < Duration::from_secs(1), "traffic followed after {:?}", applied.elapsed());
+    assert_eq!(versions(demo, 200), (0, 200));
+}
+
 #[test]
 fn weft_apply_moves_traffic_within_a_second() {
     let demo = Demo::start(&["--no-load"]);
@@ -41,8 +49,30 @@ fn weft_apply_moves_traffic_within_a_second() {
     std::fs::write(&file, ALL_TO_V2).unwrap();
     let out = Command::new(WEFT).args(["apply", "-f"]).arg(&file).env("WEFT_STATE", &demo.state).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let applied = Instant::now();
-    eventually("20 requests in a row go to v2", Duration::from_secs(5), || (versions(&demo, 20).0 == 0).then_some(()));
-    assert!(applied.elapsed() < Duration::from_secs(1), "traffic followed after {:?}", applied.elapsed());
-    assert_eq!(versions(&demo, 200), (0, 200));
+    follows_within_a_second(&demo, Instant::now());
+}
+
+#[test]
+fn kubectl_apply_moves_traffic_within_a_second() {
+    let Some(kubectl) = peers::program("kubectl") else { return };
+    let demo = Demo::start(&["--no-load"]);
+    let apply = |file: &Path| {
+        let out = Command::new(&kubectl)
+            .arg("--kubeconfig")
+            .arg(demo.state.join("kubeconfig"))
+            .args(["apply", "-f"])
+            .arg(file)
+            .env("HOME", demo.state.parent().unwrap())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        Instant::now()
+    };
+    let file = demo.state.join("all-to-v2.yaml");
+    std::fs::write(&file, ALL_TO_V2).unwrap();
+    let applied = apply(&file);
+    follows_within_a_second(&demo, applied);
+    // And back, by the example that the README names.
+    apply(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/split.yaml"));
+    eventually("v1 gets most again", Duration::from_secs(2), || (versions(&demo, 20).0 >= 10).then_some(()));
 }

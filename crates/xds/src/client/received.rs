@@ -53,7 +53,10 @@ fn named(body: Any) -> Result<Resource, String> {
     }
     match wire::name(&body.value) {
         Some(name) => Ok(Resource::received(name.to_owned(), None, body)),
-        None => Err(format!("a resource of {} does not decode or has no name", body.type_url)),
+        None => Err(match wire::name_so_far(&body.value) {
+            Some(name) => format!("{name}: does not decode as {}", body.type_url),
+            None => format!("a resource of {} does not decode or has no name", body.type_url),
+        }),
     }
 }
 

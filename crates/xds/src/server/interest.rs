@@ -17,6 +17,9 @@ pub(super) enum Held {
     Claimed(String),
     /// It has been told that there is no such thing.
     Absent,
+    /// It refused a push that would have changed this, and may have taken that part all the same: an
+    /// Envoy keeps the good clusters of a push of which it refuses one. What it had before, if anything.
+    Doubtful(Option<Arc<Resource>>),
 }
 
 impl Held {
@@ -24,7 +27,7 @@ impl Held {
         match self {
             Self::Sent(sent) => sent.version == resource.version,
             Self::Claimed(version) => *version == resource.version,
-            Self::Absent => false,
+            Self::Absent | Self::Doubtful(_) => false,
         }
     }
 }
@@ -168,6 +171,11 @@ impl Interest {
         self.level_with = None;
     }
 
+    /// Whether some version of it is known to have been taken, so that things may depend on it.
+    pub fn accepted_once(&self, name: &str) -> bool {
+        !matches!(self.held.get(name), None | Some(Held::Absent | Held::Doubtful(None)))
+    }
+
     /// The next push carries this name even if it did not change.
     pub fn resend(&mut self, name: &str) {
         if let Some(held) = self.held.get_mut(name).filter(|held| !matches!(held, Held::Absent)) {
@@ -215,7 +223,7 @@ impl Interest {
     /// Those of `changed` of which the client holds another version.
     pub fn held_of(&self, changed: &[Arc<Resource>]) -> Vec<String> {
         let held = |resource: &&Arc<Resource>| {
-            matches!(self.held.get(&resource.name), Some(Held::Sent(_) | Held::Claimed(_)))
+            self.held.get(&resource.name).is_some_and(|held| !matches!(held, Held::Absent))
         };
         changed.iter().filter(held).map(|resource| resource.name.clone()).collect()
     }
@@ -358,10 +366,30 @@ impl Interest {
         let mut in_flight = self.answered(nonce)?;
         let named = named_in(message, in_flight.sent.keys().map(String::as_str));
         for (name, old) in std::mem::take(&mut in_flight.before) {
+            let changed = in_flight.sent.get(&name).is_some_and(Option::is_some);
             match old {
-                Some(old) => self.held.insert(name, old),
-                None => self.held.remove(&name),
-            };
+                Some(Held::Sent(before) | Held::Doubtful(Some(before))) => {
+                    self.held.insert(name, Held::Doubtful(Some(before)));
+                }
+                None | Some(Held::Absent | Held::Doubtful(None)) if changed => {
+                    self.held.insert(name, Held::Doubtful(None));
+                }
+                Some(Held::Claimed(_)) => {
+                    self.held.insert(name, Held::Claimed(String::new()));
+                }
+                Some(old) => {
+                    self.held.insert(name, old);
+                }
+                None => {
+                    self.held.remove(&name);
+                }
+            }
+        }
+        for name in &in_flight.names {
+            // Dropped and wanted again while this was on its way.
+            if self.wants(name) && !self.held.contains_key(name) {
+                self.held.insert(name.clone(), Held::Doubtful(None));
+            }
         }
         for (name, version) in std::mem::take(&mut in_flight.sent) {
             let named = named.contains(&name);

@@ -8,7 +8,8 @@
 //! - Make before break: clusters, endpoints, listeners, routes; a type waits while an earlier one
 //!   has something unsent. Clusters and endpoints are taken away last, when all four are answered
 //!   and no listener or route was refused (a refused one means that the old one still serves).
-//! - A refused push counts as not held and is not tried again before the type's content changes.
+//! - A refused push counts as not held and is not tried again before the type's content changes. Then all
+//!   that it carried is said anew, because the client may have taken the good part of it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -167,11 +168,15 @@ impl Session {
                 continue;
             }
             let mut difference = interest.difference(of_type);
-            let held_back = std::mem::take(&mut difference.gone);
-            if !breaks_last(type_url) {
-                difference.gone = held_back;
-            } else if !held_back.is_empty() {
-                breaks.push((type_url.clone(), held_back));
+            if breaks_last(type_url) {
+                // What was never accepted is in nobody's way.
+                let (held_back, now) =
+                    std::mem::take(&mut difference.gone).into_iter().partition(|name| interest.accepted_once(name));
+                difference.gone = now;
+                let held_back: Vec<String> = held_back;
+                if !held_back.is_empty() {
+                    breaks.push((type_url.clone(), held_back));
+                }
             }
             if pass.has_something(interest, type_url, of_type, &difference) {
                 let waits = interest.in_flight.is_some() || (is_ordered(type_url) && earlier_unsent);
@@ -314,8 +319,8 @@ fn all_held(interest: &Interest) -> Vec<Arc<Resource>> {
         .held
         .values()
         .filter_map(|held| match held {
-            Held::Sent(resource) => Some(Arc::clone(resource)),
-            Held::Claimed(_) | Held::Absent => None,
+            Held::Sent(resource) | Held::Doubtful(Some(resource)) => Some(Arc::clone(resource)),
+            Held::Claimed(_) | Held::Absent | Held::Doubtful(None) => None,
         })
         .collect()
 }

@@ -185,16 +185,36 @@ fn nack_is_reported_with_names_and_does_not_loop() {
 }
 
 #[test]
-fn delta_nack_goes_back_to_what_was_held() {
+fn what_a_refused_push_carried_is_said_anew_even_if_taken_back() {
     let mut scene = Scene::delta("rds a=1 b=1");
     scene.change("rds", &["a", "b"], &[], &["rds#1 a=1 b=1"]);
     scene.answer("rds", "1", "", &["ack rds", "settled"]);
     scene.update("rds a=2 b=2", &["rds#2 a=2 b=2"]);
     scene.answer("rds", "2", "nobody says why", &["nack rds", "settled refused"]);
-    scene.update("rds a=2 b=1", &["rds#3 a=2"]);
+    scene.update("rds a=2 b=1", &["rds#3 a=2 b=1"]);
     scene.answer("rds", "3", "a is bad", &["nack rds a", "settled refused"]);
-    // Back to what the client has: nothing to send.
-    scene.update("rds a=1 b=1", &["settled"]);
+    // Back to what the client had before; but an Envoy may have taken b=2, or now b=1.
+    scene.update("rds a=1 b=1", &["rds#4 a=1 b=1"]);
+    scene.answer("rds", "4", "", &["ack rds", "settled"]);
+}
+
+#[test]
+fn a_refused_addition_that_is_taken_back_is_taken_back_at_the_client() {
+    let mut scene = Scene::sotw("cds a=1");
+    scene.ask("cds", &[], "", "", &["cds#1 a=1"]);
+    scene.ask("cds", &[], "1", "", &["ack cds", "settled"]);
+    scene.update("cds a=1 bad=1 good=1", &["cds#2 a=1 bad=1 good=1"]);
+    scene.ask("cds", &[], "2", "bad: no roots", &["nack cds bad", "settled refused"]);
+    scene.update("cds a=1", &["cds#3 a=1"]);
+    scene.ask("cds", &[], "3", "", &["ack cds", "settled"]);
+
+    let mut scene = Scene::delta("cds a=1");
+    scene.change("cds", &[], &[], &["cds#1 a=1"]);
+    scene.answer("cds", "1", "", &["ack cds", "settled"]);
+    scene.update("cds a=1 bad=1 good=1", &["cds#2 bad=1 good=1"]);
+    scene.answer("cds", "2", "bad: no roots", &["nack cds bad", "settled refused"]);
+    scene.update("cds a=1", &["cds#3 -bad -good"]);
+    scene.answer("cds", "3", "", &["ack cds", "settled"]);
 }
 
 #[test]
@@ -268,7 +288,7 @@ fn a_refused_first_push_does_not_count_as_the_first_word() {
     scene.ask("cds", &[], "1", "no", &["nack cds", "settled refused"]);
     // The client may hold clusters from an earlier stream.
     scene.update("", &["cds#2"]);
-    scene.ask("cds", &[], "2", "not even that", &["nack cds", "settled"]);
+    scene.ask("cds", &[], "2", "not even that", &["nack cds", "settled refused"]);
     scene.ask("cds", &[], "2", "not even that", &[]);
 }
 

@@ -63,9 +63,6 @@ pub(super) fn health_check(reader: &mut Reader, check: &pb::HealthCheck) -> Opti
         unhealthy_threshold: unhealthy_threshold?,
         healthy_threshold: healthy_threshold?,
         unhealthy_interval: reader.positive_duration("unhealthy_interval", check.unhealthy_interval.as_ref()),
-        no_traffic_interval: reader
-            .positive_duration("no_traffic_interval", check.no_traffic_interval.as_ref()),
-        reuse_connection: check.reuse_connection.as_ref().is_none_or(|reuse| reuse.value),
     })
 }
 

@@ -54,12 +54,10 @@ pub(super) fn forward(
     let host = host_rewrite(reader, action.host_rewrite_specifier.as_ref());
     let timeout = reader.duration("timeout", action.timeout.as_ref());
     let idle_timeout = reader.duration("idle_timeout", action.idle_timeout.as_ref());
-    let (mut max_stream, mut grpc_timeout_max) = (None, None);
+    let mut max_stream = None;
     if let Some(limits) = action.max_stream_duration.as_ref() {
         reader.at("max_stream_duration", |reader| {
             max_stream = reader.duration("max_stream_duration", limits.max_stream_duration.as_ref());
-            grpc_timeout_max =
-                reader.duration("grpc_timeout_header_max", limits.grpc_timeout_header_max.as_ref());
         });
     }
     let retry = match action.retry_policy.as_ref() {
@@ -86,7 +84,6 @@ pub(super) fn forward(
         timeout,
         idle_timeout,
         max_stream,
-        grpc_timeout_max,
         retry,
         mirrors,
         upgrades: upgrades(reader, &action.upgrade_configs),
@@ -214,7 +211,10 @@ fn upgrades(reader: &mut Reader, configs: &[UpgradeConfig]) -> RouteUpgrades {
             upgrades.connect = Some(match (enabled, config.connect_config.is_some()) {
                 (false, _) => ConnectMode::Refused,
                 (true, true) => ConnectMode::Terminate,
-                (true, false) => ConnectMode::Forward,
+                (true, false) => {
+                    reader.problem_at("connect_config", "is required: a CONNECT ends here and is not sent on");
+                    return None;
+                }
             });
         } else {
             reader.problem_at(
@@ -273,13 +273,9 @@ pub(super) fn retry_policy(reader: &mut Reader, policy: &pb::RetryPolicy) -> Opt
         per_try_timeout: reader
             .duration("per_try_timeout", policy.per_try_timeout.as_ref())
             .filter(|t| !t.is_zero()),
-        per_try_idle_timeout: reader
-            .duration("per_try_idle_timeout", policy.per_try_idle_timeout.as_ref())
-            .filter(|timeout| !timeout.is_zero()),
         backoff_base,
         // Envoy: ten times the base.
         backoff_max: backoff_max.unwrap_or(backoff_base.saturating_mul(10)),
-        avoid_tried_endpoints: !policy.retry_host_predicate.is_empty(),
     })
 }
 
