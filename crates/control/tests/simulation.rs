@@ -70,9 +70,15 @@ fn view(snapshot: &Snapshot, who: &str, kind: ProxyKind) -> ProxyView {
 
 /// An Envoy has its policies at the routes, ours at the listener: the one thing that ours would not read.
 fn without_policies(resource: &weft_xds::Resource) -> weft_xds::Resource {
-    let mut config: envoy_types::pb::envoy::config::route::v3::RouteConfiguration = resource.decode().unwrap();
+    let mut config: envoy_types::pb::envoy::config::route::v3::RouteConfiguration =
+        resource.decode().unwrap();
     for host in &mut config.virtual_hosts {
-        assert_eq!(host.typed_per_filter_config.is_empty(), !resource.name.starts_with("inbound|"), "{}", resource.name);
+        assert_eq!(
+            host.typed_per_filter_config.is_empty(),
+            !resource.name.starts_with("inbound|"),
+            "{}",
+            resource.name
+        );
         host.typed_per_filter_config.clear();
     }
     let body = weft_xds::Any { type_url: resource.body.type_url.clone(), value: config.encode_to_vec() };

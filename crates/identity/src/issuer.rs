@@ -279,9 +279,12 @@ impl Issuer {
         ttl: Duration,
         serial_random: [u8; 16],
     ) -> Result<Issued, IssueError> {
-        let subject = std::iter::once("localhost").chain(hosts.iter().map(String::as_str)).collect::<Vec<_>>().join(", ");
-        let sans =
-            server_names(hosts, addresses).map_err(|source| IssueError::Sign { subject: subject.clone(), source })?;
+        let subject = std::iter::once("localhost")
+            .chain(hosts.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let sans = server_names(hosts, addresses)
+            .map_err(|source| IssueError::Sign { subject: subject.clone(), source })?;
         let usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         self.sign(key.pair(), sans, usages, now, ttl.min(INTERMEDIATE_TTL), serial_random, &subject)
     }

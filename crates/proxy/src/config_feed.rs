@@ -23,6 +23,7 @@ use weft_xds::{
 use crate::{
     live::Published,
     net::{Reserved, reserve},
+    upstream::limits::SharedCounts,
     worker::{Command, Mailbox, Role},
 };
 
@@ -46,6 +47,8 @@ struct State {
     dirty: bool,
     dirty_since: Option<Instant>,
     resolved: HashMap<Arc<str>, Arc<Endpoints>>,
+    /// What the workers count together; kept from table to table.
+    counts: HashMap<Arc<str>, Arc<SharedCounts>>,
     workers: Vec<Mailbox>,
     /// Sockets of listeners, by address; those of the flags stay for ever.
     bound: HashSet<SocketAddr>,
@@ -76,6 +79,7 @@ impl ConfigFeed {
             dirty: false,
             dirty_since: None,
             resolved: HashMap::new(),
+            counts: HashMap::new(),
             workers,
             bound: HashSet::new(),
             permanent: HashSet::new(),
@@ -350,7 +354,7 @@ impl State {
 
     fn send_table(&mut self) {
         let Some(table) = &self.table else { return };
-        let published = Arc::new(Published::new(table.clone(), self.resolved.clone()));
+        let published = Arc::new(Published::new(table.clone(), self.resolved.clone(), &mut self.counts));
         for worker in &self.workers {
             worker.send(Command::Table(Arc::clone(&published)));
         }

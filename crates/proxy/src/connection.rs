@@ -13,7 +13,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 use weft_routing::{
-    Codec, ConnectionView, FilterChain, HttpConfig, Listener, NetworkFilter, TransportProtocol, authorize,
+    ClientCertificate, Codec, ConnectionView, FilterChain, HttpConfig, Listener, NetworkFilter, SanKind,
+    TransportProtocol, authorize,
 };
 use weft_wire::{Progress, Protocol, tls_hello};
 
@@ -28,7 +29,6 @@ use crate::{
 /// For the first bytes and for the handshake.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What the first bytes said.
 struct Seen {
@@ -102,7 +102,9 @@ pub async fn serve(
             return;
         }
     };
-    let tls = match timeout(TLS_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
+    let handshake_timeout =
+        chain.transport_socket_connect_timeout.filter(|limit| !limit.is_zero()).unwrap_or(TLS_TIMEOUT);
+    let tls = match timeout(handshake_timeout, TlsAcceptor::from(config).accept(stream)).await {
         Ok(Ok(tls)) => tls,
         failed => {
             let error = failed.map_or_else(
@@ -116,8 +118,23 @@ pub async fn serve(
     };
     let session = tls.get_ref().1;
     peer.on_tls(session);
+    if !expected(&wanted.client, peer.principal.as_deref()) {
+        worker.shard.borrow_mut().add(meters.tls_failures, 1);
+        tracing::info!(%remote, principal = peer.principal, "the chain takes other identities");
+        return;
+    }
     let h2 = session.alpn_protocol().map(|name| name == b"h2");
     serve_chain(Rc::new(peer), chain, tls, h2).await;
+}
+
+/// Whether the chain takes this identity, which is already known to be of our trust roots.
+fn expected(client: &ClientCertificate, principal: Option<&str>) -> bool {
+    let (ClientCertificate::Required(validation) | ClientCertificate::Optional(validation), Some(id)) =
+        (client, principal)
+    else {
+        return true;
+    };
+    validation.names.is_empty() || validation.names.iter().any(|name| name.fits(SanKind::Uri, id))
 }
 
 /// `h2`: what ALPN agreed on, if it was spoken.
@@ -141,7 +158,7 @@ async fn serve_http<T>(peer: &Rc<Peer>, config: &HttpConfig, mut io: T, h2: Opti
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let idle_timeout = config.timeouts.idle.unwrap_or(IDLE_TIMEOUT);
+    let idle_timeout = h1::idle_timeout(config);
     let mut first = BytesMut::new();
     let h2 = match (config.codec, h2) {
         (Codec::Http2, _) | (Codec::Auto, Some(true)) => true,
@@ -157,9 +174,10 @@ where
     let answering = Rc::clone(peer);
     let answer = move |request| request::serve(Rc::clone(&answering), request);
     if h2 {
-        h2::serve(io, &drain, answer).await;
+        peer.protocol.set("HTTP/2");
+        h2::serve(io, peer, config, &drain, answer).await;
     } else {
-        h1::serve(io, peer, idle_timeout, &drain, answer).await;
+        h1::serve(io, peer, config, &drain, answer).await;
     }
 }
 
@@ -240,8 +258,12 @@ async fn read_more<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io
 /// The chain's network policies, before a byte goes on.
 fn admitted(peer: &Peer, chain: &FilterChain) -> bool {
     chain.network_rbac.iter().all(|filter| {
+        let input = peer.policy_input(None);
+        if let Some(shadow) = &filter.shadow {
+            peer.on_shadow(shadow, &input);
+        }
         let Some(rules) = &filter.rules else { return true };
-        let verdict = authorize::decide(rules, &peer.policy_input(None));
+        let verdict = authorize::decide(rules, &input);
         if !verdict.allow {
             tracing::info!(
                 remote = %peer.remote,

@@ -3,9 +3,11 @@
 pub mod attempt;
 pub mod body;
 pub mod forward;
+pub mod forwarded;
 pub mod h1;
 pub mod h2;
 pub mod headers;
+pub mod quiet;
 pub mod reply;
 pub mod request;
 pub mod target;

@@ -30,6 +30,7 @@ pub mod run;
 pub mod static_config;
 pub mod tcp;
 pub mod tls_server;
+pub mod trim;
 pub mod upstream;
 pub mod worker;
 pub mod workload_api;

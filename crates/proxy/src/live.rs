@@ -17,7 +17,10 @@ use weft_telemetry::Registry;
 
 use crate::{
     meters::{ClusterMeters, ListenerMeters},
-    upstream::cluster::ClusterState,
+    upstream::{
+        cluster::ClusterState,
+        limits::{SharedCounts, shares_counts},
+    },
 };
 
 /// What the config feed sends to every worker.
@@ -26,14 +29,25 @@ pub struct Published {
     pub table: RoutingTable,
     /// Endpoints of clusters by DNS, once their names are resolved.
     pub resolved: HashMap<Arc<str>, Arc<Endpoints>>,
+    /// Of clusters whose limits hold for all workers together.
+    pub counts: HashMap<Arc<str>, Arc<SharedCounts>>,
     pub generation: u64,
 }
 
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 
 impl Published {
-    pub fn new(table: RoutingTable, resolved: HashMap<Arc<str>, Arc<Endpoints>>) -> Published {
-        Published { table, resolved, generation: GENERATION.fetch_add(1, Ordering::Relaxed) }
+    pub fn new(
+        table: RoutingTable,
+        resolved: HashMap<Arc<str>, Arc<Endpoints>>,
+        counts: &mut HashMap<Arc<str>, Arc<SharedCounts>>,
+    ) -> Published {
+        counts.retain(|name, _| table.cluster_index(name).is_some());
+        for (_, slot) in table.clusters().filter(|(_, slot)| shares_counts(&slot.cluster)) {
+            counts.entry(slot.cluster.name.clone()).or_default();
+        }
+        let generation = GENERATION.fetch_add(1, Ordering::Relaxed);
+        Published { table, resolved, counts: counts.clone(), generation }
     }
 }
 
@@ -81,6 +95,9 @@ impl Live {
                         Arc::clone(&slot.cluster),
                         endpoints,
                         ClusterMeters::new(registry, &slot.cluster.name),
+                        shares_counts(&slot.cluster)
+                            .then(|| published.counts.get(&slot.cluster.name))
+                            .flatten(),
                     )),
                     labels: Rc::new(ClusterLabels::of(&slot.cluster)),
                 },

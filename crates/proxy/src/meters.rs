@@ -48,6 +48,7 @@ pub struct ListenerMeters {
     pub tls_failures: Counter,
     pub no_chain: Counter,
     pub denied: Counter,
+    pub shadow_denied: Counter,
     pub refused: Counter,
 }
 
@@ -76,6 +77,10 @@ impl ListenerMeters {
             no_chain: one(
                 "weft_no_filter_chain",
                 "Connections that no filter chain takes, plaintext to mTLS too.",
+            ),
+            shadow_denied: one(
+                "weft_shadow_denied",
+                "Requests and connections that rules on trial would refuse.",
             ),
             denied: one("weft_denied", "Requests and connections refused by an access policy."),
             refused: one(

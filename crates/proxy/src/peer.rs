@@ -14,7 +14,7 @@ use std::{
 
 use http::HeaderValue;
 use weft_identity::tls::peer_id;
-use weft_routing::{FilterChain, HttpConfig, Listener, NetworkFilter, Route, authorize, table::BoundRoutes};
+use weft_routing::{FilterChain, HttpConfig, Listener, NetworkFilter, Rbac, Route, authorize, table::BoundRoutes};
 use weft_telemetry::buckets::{SeriesId, SeriesKey};
 
 use crate::{
@@ -49,6 +49,8 @@ pub struct Peer {
     pub meters: ListenerMeters,
     pub access_logs: Vec<Rc<AccessLog>>,
     pub open_requests: Rc<Cell<u32>>,
+    /// Of HTTP, once it is known.
+    pub protocol: Cell<&'static str>,
     /// Bytes came that are no request yet; for the head's timeout.
     pub heard: Arc<AtomicBool>,
     listener: Arc<str>,
@@ -100,6 +102,7 @@ impl Peer {
             drain: Rc::clone(worker.drain(role)),
             meters,
             open_requests: Rc::default(),
+            protocol: Cell::new("HTTP/1.1"),
             heard: Arc::default(),
             listener: Arc::clone(&listener.name),
             chain: Arc::clone(&chain.name),
@@ -153,6 +156,25 @@ impl Peer {
         let NetworkFilter::Http(config) = &chain.filter else { return None };
         let routes = Arc::clone(live.table().routes(config.routes.key())?);
         Some(ChainView { config: Arc::clone(config), routes, live })
+    }
+
+    /// Where the caller wanted to go before it was redirected here.
+    pub fn original(&self) -> Option<SocketAddr> {
+        (self.destination != self.local).then_some(self.destination)
+    }
+
+    /// Rules that are only tried out: what they would refuse is counted and logged.
+    #[cold]
+    pub fn on_shadow(&self, rules: &Rbac, input: &authorize::PolicyInput<'_>) {
+        let verdict = authorize::decide(rules, input);
+        let policy = verdict.policy_name().unwrap_or("none");
+        if !verdict.allow {
+            self.worker.shard.borrow_mut().add(self.meters.shadow_denied, 1);
+        }
+        if !verdict.allow || verdict.policy.is_some() {
+            let principal = self.principal.as_deref().unwrap_or("");
+            tracing::info!(remote = %self.remote, principal, policy, allow = verdict.allow, "audit");
+        }
     }
 
     /// The port that the caller meant: between members the SNI names the app's.

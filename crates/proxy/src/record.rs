@@ -16,7 +16,7 @@ use weft_telemetry::{accesslog, buckets::Sample};
 use crate::{
     live::ClusterLabels,
     peer::Peer,
-    upstream::{cluster::Raised, pool::Lease},
+    upstream::{limits::Raised, pool::Lease},
 };
 
 /// Envoy's short response flags, those that we have.
@@ -25,6 +25,8 @@ pub mod flags {
     pub const NO_HEALTHY_UPSTREAM: &str = "UH";
     pub const CONNECT_FAILURE: &str = "UF";
     pub const TIMEOUT: &str = "UT";
+    pub const STREAM_IDLE: &str = "SI";
+    pub const DROPPED: &str = "DO";
     pub const CONNECTION_TERMINATION: &str = "UC";
     pub const RESET: &str = "UR";
     pub const RETRIES_EXHAUSTED: &str = "URX";
@@ -66,6 +68,8 @@ pub struct RequestRecord {
     pub kind: Kind,
     /// Lowered with the record: the peer's, the cluster's and the endpoint's counts of open requests.
     pub raised: [Option<Raised>; 3],
+    /// The request's id, where the answer is to say it.
+    pub request_id: Option<http::HeaderValue>,
 }
 
 /// Whose record this is.
@@ -128,6 +132,7 @@ impl RequestRecord {
             log: None,
             kind,
             raised: [Some(Raised::new(&peer.open_requests)), None, None],
+            request_id: None,
             peer: Rc::clone(peer),
         }
     }
@@ -165,6 +170,13 @@ impl RequestRecord {
     pub fn on_upstream_broken(&mut self) {
         self.flags = flags::CONNECTION_TERMINATION;
         self.details = Details::Fixed("upstream_reset_after_response_started");
+        self.failed = true;
+    }
+
+    /// The answer took too long, or nothing moved for too long.
+    pub fn on_too_late(&mut self, flags: &'static str, details: &'static str) {
+        self.flags = flags;
+        self.details = Details::Fixed(details);
         self.failed = true;
     }
 

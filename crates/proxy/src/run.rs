@@ -25,6 +25,7 @@ use crate::{
     config_feed::ConfigFeed,
     link_client::Link,
     net::{PortTaken, reserve},
+    trim,
     upstream::{dns, health},
     worker::{self, Command, Direction, Mailbox, Role, WorkerSettings},
     workload_name, xds_client,
@@ -32,6 +33,8 @@ use crate::{
 
 /// How often the drain counts what is still open.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// By then a start is over, and its code is not needed again.
+const STARTED_AFTER: Duration = Duration::from_secs(2);
 const LINK_END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a proxy cannot run. Each is one sentence for the operator.
@@ -154,6 +157,10 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
     if let Some(on_ready) = config.on_ready.take() {
         on_ready(ports);
     }
+    tokio::task::spawn_local(async {
+        tokio::time::sleep(STARTED_AFTER).await;
+        trim::text();
+    });
     let signals = Signals::new(config.signals)?;
     tokio::select! {
         () = config.stop.cancelled() => {}

@@ -4,7 +4,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use weft_identity::tls;
-use weft_routing::{Certificate, CertificateSource, ClientCertificate, DataSource, DownstreamTls};
+use weft_routing::{Certificate, CertificateSource, ClientCertificate, DataSource, DownstreamTls, TlsVersion};
 
 use crate::certificates::Credentials;
 
@@ -85,8 +85,12 @@ fn inline(
         .map_err(|error| fail(error.to_string()))?;
     let key =
         PrivateKeyDer::from_pem_slice(&bytes(&certificate.key)?).map_err(|error| fail(error.to_string()))?;
+    let versions: &[&rustls::SupportedProtocolVersion] = match wanted.min_version {
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+        _ => &[&rustls::version::TLS13, &rustls::version::TLS12],
+    };
     let mut config = rustls::ServerConfig::builder_with_provider(tls::provider())
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .with_protocol_versions(versions)
         .map_err(|error| fail(error.to_string()))?
         .with_no_client_auth()
         .with_single_cert(chain, key)

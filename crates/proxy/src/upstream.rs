@@ -4,5 +4,7 @@ pub mod cluster;
 pub mod connect;
 pub mod dns;
 pub mod health;
+pub mod limits;
+pub mod outlier;
 pub mod pool;
 pub mod tls;

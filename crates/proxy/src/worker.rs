@@ -19,7 +19,7 @@ use tokio::{
 use weft_telemetry::{Increment, Registry, Shard, Snapshot, Window};
 
 use crate::{
-    access_log::AccessLogs, certificates::Credentials, drain::Drain, listener, live::Live, live::Published,
+    access_log::AccessLogs, certificates::Credentials, drain::Drain, http::quiet::Streams, listener, live::Live, live::Published,
     tls_server::ServerConfigs,
 };
 
@@ -110,6 +110,8 @@ pub struct Worker {
     pub settings: WorkerSettings,
     pub shard: RefCell<Shard>,
     pub window: RefCell<Window>,
+    /// Streams that wait for something to move.
+    pub streams: RefCell<Streams>,
     drains: [Rc<Drain>; 2],
     pub access_logs: AccessLogs,
     pub server_configs: ServerConfigs,
@@ -126,6 +128,7 @@ impl Worker {
         Worker {
             shard: RefCell::new(settings.registry.shard()),
             window: RefCell::new(Window::new(SERIES_MAX)),
+            streams: RefCell::default(),
             drains: Default::default(),
             access_logs: AccessLogs::default(),
             server_configs: ServerConfigs::default(),
@@ -216,6 +219,7 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>) 
             }
             _ = log_ticks.tick() => {
                 worker.access_logs.flush();
+                worker.streams.borrow_mut().sweep(Instant::now());
                 continue;
             }
         };

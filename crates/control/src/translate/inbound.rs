@@ -299,7 +299,10 @@ fn rbac_of_routes(rules: &Rules) -> HashMap<String, google::Any> {
     if rules.paths {
         // That paths are merged and escaped slashes refused is a setting of the connection too, and one that
         // is older than the first policy about paths lacks it.
-        let deny = deny.get_or_insert_with(|| rbac::Rbac { action: rbac::rbac::Action::Deny as i32, ..Default::default() });
+        let deny = deny.get_or_insert_with(|| rbac::Rbac {
+            action: rbac::rbac::Action::Deny as i32,
+            ..Default::default()
+        });
         deny.policies.insert("weft/ambiguous-path".to_owned(), policies::paths_like(AMBIGUOUS));
     }
     let deny = deny.iter().map(|deny| one(DENY, Some(deny), None));

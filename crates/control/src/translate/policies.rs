@@ -177,7 +177,8 @@ fn any_permission() -> rbac::Permission {
 pub fn paths_like(regex: &str) -> rbac::Policy {
     use matcher::string_matcher::MatchPattern;
     let regex = matcher::RegexMatcher { regex: regex.to_owned(), ..Default::default() };
-    let path = matcher::StringMatcher { match_pattern: Some(MatchPattern::SafeRegex(regex)), ..Default::default() };
+    let path =
+        matcher::StringMatcher { match_pattern: Some(MatchPattern::SafeRegex(regex)), ..Default::default() };
     let rule = rbac::permission::Rule::UrlPath(matcher::PathMatcher {
         rule: Some(matcher::path_matcher::Rule::Path(path)),
     });

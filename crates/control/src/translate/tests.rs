@@ -97,7 +97,8 @@ fn a_caller_that_says_no_name_gets_the_port_that_grpc_would_mean() {
     let fe = (Kind::Service, "fe", json!({"selector": {"app": "fe"}, "ports": ports}));
     let made = for_view(&snapshot(&[fe]), &view(ProxyKind::Weft));
     let inbound: Listener = made.resources.get(weft_xds::LDS, "inbound").unwrap().decode().unwrap();
-    let filters = |name: &str| inbound.filter_chains.iter().find(|chain| chain.name == name).unwrap().filters.clone();
+    let filters =
+        |name: &str| inbound.filter_chains.iter().find(|chain| chain.name == name).unwrap().filters.clone();
     assert_eq!(filters("inbound|any"), filters("inbound|9000"));
     assert_ne!(filters("inbound|any"), filters("inbound|80"));
 }

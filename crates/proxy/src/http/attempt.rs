@@ -1,12 +1,15 @@
 //! One try: a connection, the head and body on it, and the head of the answer, or what broke.
 
+use std::time::Duration;
+
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
-use weft_routing::retry::Failure;
+use weft_routing::{Thresholds, retry::Failure};
 
 use super::{
     body::{RequestBody, TryBody},
     forward::Outgoing,
+    h2,
     reply::Reason,
     target::Target,
 };
@@ -15,11 +18,15 @@ use crate::{
     record::flags,
     upstream::{
         cluster::{ClusterState, EndpointState},
-        connect::ConnectError,
-        pool::{Lease, Opening, Version as PoolVersion},
+        connect::{ConnectError, Dial},
+        limits::Raised,
+        pool::{Held, Lease, Opening, Version as PoolVersion},
         tls::Alpn,
     },
 };
+
+/// How often a request that waits for a connection looks for one.
+const QUEUE_INTERVAL: Duration = Duration::from_millis(5);
 
 /// One try: a connection, a request, an answer's head.
 pub async fn attempt(
@@ -30,7 +37,7 @@ pub async fn attempt(
 ) -> Result<Answered, Broken> {
     let Outgoing { cluster, peer, .. } = outgoing;
     let version = cluster.version(outgoing.downstream);
-    let lease = match lease(cluster, endpoint, version, peer).await {
+    let lease = match lease(cluster, endpoint, version, peer, outgoing.limits()).await {
         Ok(lease) => lease,
         Err(error) => return Err(Broken::connect(&error, Some(target))),
     };
@@ -67,17 +74,20 @@ pub async fn send_copy(
     cluster: &ClusterState,
     peer: &Peer,
     target: Target,
+    body: TryBody,
     downstream: http::Version,
 ) -> Result<(), String> {
-    let endpoint = cluster.pick(&[], peer.worker.random()).ok_or("no endpoint")?;
-    let connection = lease(cluster, &endpoint, cluster.version(downstream), peer).await;
+    let limits = &cluster.cluster.limits.default;
+    let _counted = cluster.counts.requests.raise_below(limits.requests_max).ok_or("too many requests")?;
+    let endpoint = cluster.pick(&[], peer.worker.random(), peer.original()).ok_or("no endpoint")?;
+    let connection = lease(cluster, &endpoint, cluster.version(downstream), peer, limits).await;
     match connection.map_err(|error| explain(&error))? {
         Lease::H1 { mut sender, .. } => {
-            sender.send_request(target.into_h1(TryBody::empty())).await.map_err(|error| explain(&error))?;
+            sender.send_request(target.into_h1(body)).await.map_err(|error| explain(&error))?;
         }
         Lease::H2 { mut sender, .. } => {
             let absolute = target.absolute(cluster.cluster.tls.is_some()).ok_or("no authority")?;
-            let request = target.into_h2(absolute, TryBody::empty());
+            let request = target.into_h2(absolute, body);
             sender.send_request(request).await.map_err(|error| explain(&error))?;
         }
     }
@@ -90,6 +100,7 @@ pub async fn lease(
     endpoint: &EndpointState,
     version: PoolVersion,
     peer: &Peer,
+    limits: &Thresholds,
 ) -> Result<Lease, ConnectError> {
     let credentials = peer.worker.credentials();
     // Clusters without TLS know no identity: their connections outlive a rotation.
@@ -97,17 +108,71 @@ pub async fn lease(
         Some(_) => credentials.as_ref().map_or(0, |credentials| credentials.generation),
         None => 0,
     };
-    if let Some(lease) = endpoint.pool.take(version, generation) {
+    let h2 = h2::Settings::of(&cluster.cluster.http);
+    if let Some(lease) = endpoint.pool.take(version, generation, h2.streams_max) {
         return Ok(lease);
     }
+    let held = match held(cluster, endpoint, limits) {
+        Some(held) => held,
+        None => match queued(cluster, endpoint, version, generation, limits).await? {
+            Turn::Reuse(lease) => return Ok(lease),
+            Turn::Open(held) => held,
+        },
+    };
     let alpn = match version {
         PoolVersion::Http1 => Alpn::Http1,
         PoolVersion::Http2 => Alpn::Http2,
     };
     let tls = cluster.tls_settings(alpn, credentials.as_ref())?;
     peer.worker.shard.borrow_mut().add(cluster.meters.connections, 1);
-    let opening = Opening { version, tls, timeout: cluster.cluster.connect_timeout, generation };
-    endpoint.pool.open(&opening).await
+    let opening = Opening { version, tls, dial: Dial::of(&cluster.cluster), h2, held, generation };
+    endpoint.pool.open(opening).await
+}
+
+/// The right to one more connection. An endpoint without any gets one whatever the limit, as in Envoy: else idle
+/// connections to others would keep it out of use.
+pub fn held(cluster: &ClusterState, endpoint: &EndpointState, limits: &Thresholds) -> Option<Held> {
+    let connections = &cluster.counts.connections;
+    let counted = match endpoint.connections.get() {
+        0 => connections.raise(),
+        _ => connections.raise_below(limits.connections_max)?,
+    };
+    Some([counted, Raised::new(&endpoint.connections)])
+}
+
+/// What somebody who waited for a connection may do.
+enum Turn {
+    Reuse(Lease),
+    Open(Held),
+}
+
+/// All connections are in use and there may be no more: waits for one, unless too many wait already. Rare, so it looks
+/// again and again instead of keeping a list.
+#[cold]
+async fn queued(
+    cluster: &ClusterState,
+    endpoint: &EndpointState,
+    version: PoolVersion,
+    generation: u64,
+    limits: &Thresholds,
+) -> Result<Turn, ConnectError> {
+    if version == PoolVersion::Http2
+        && let Some(lease) = endpoint.pool.share_h2()
+    {
+        return Ok(Turn::Reuse(lease)); // hyper queues it until a stream ends
+    }
+    let Some(_waiting) = cluster.counts.pending.raise_below(limits.pending_max) else {
+        return Err(ConnectError::Overflow);
+    };
+    loop {
+        tokio::time::sleep(QUEUE_INTERVAL).await;
+        if let Some(lease) = endpoint.pool.take(version, generation, u32::MAX) {
+            return Ok(Turn::Reuse(lease));
+        }
+        if let Some(held) = held(cluster, endpoint, limits) {
+            return Ok(Turn::Open(held));
+        }
+    }
 }
 
 /// The answer's head, and the connection that its body comes on.
@@ -126,11 +191,21 @@ pub struct Broken {
     pub text: String,
     /// The head, where it was not sent.
     pub unsent: Option<Target>,
-    pub whole_timeout: bool,
+    /// No other try may follow: the time is over, or a limit is met.
+    pub last: bool,
 }
 
 impl Broken {
     pub fn connect(error: &ConnectError, unsent: Option<Target>) -> Broken {
+        if matches!(error, ConnectError::Overflow) {
+            return Broken {
+                flags: flags::OVERFLOW,
+                details: "upstream_overflow",
+                last: true,
+                text: String::new(),
+                ..Broken::connect(&ConnectError::NoCertificate, unsent)
+            };
+        }
         Broken {
             failure: Failure::Connect,
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -138,7 +213,7 @@ impl Broken {
             details: "upstream_connection_failure",
             text: explain(error),
             unsent,
-            whole_timeout: false,
+            last: false,
         }
     }
 
@@ -155,7 +230,7 @@ impl Broken {
             details: "upstream_reset_before_response_started{connection_termination}",
             text: explain(error),
             unsent,
-            whole_timeout: false,
+            last: false,
         }
     }
 
@@ -167,8 +242,18 @@ impl Broken {
             details: if whole { "upstream_response_timeout" } else { "upstream_per_try_timeout" },
             text: String::new(),
             unsent: None,
-            whole_timeout: whole,
+            last: whole,
         }
+    }
+
+    /// The endpoint did nothing wrong: we did not try it.
+    pub fn is_overflow(&self) -> bool {
+        self.flags == flags::OVERFLOW
+    }
+
+    /// The stream was quiet for too long.
+    pub fn quiet() -> Broken {
+        Broken { flags: flags::STREAM_IDLE, details: "stream_idle_timeout", ..Broken::timeout(true) }
     }
 
     pub fn reason(&self) -> Reason {
@@ -200,9 +285,9 @@ pub fn explain(error: &dyn std::error::Error) -> String {
 fn refused(error: &hyper::Error) -> bool {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return error.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR));
+        if let Some(error) = error.downcast_ref::<::h2::Error>() {
+            return error.reason() == Some(::h2::Reason::REFUSED_STREAM)
+                || (error.is_go_away() && error.is_remote() && error.reason() == Some(::h2::Reason::NO_ERROR));
         }
         cause = error.source();
     }

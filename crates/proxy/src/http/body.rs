@@ -10,8 +10,13 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep, sleep_until},
+};
 
-use crate::record::RequestRecord;
+use super::quiet::Watch;
+use crate::record::{RequestRecord, flags};
 
 /// The one error of bodies; hyper's text says which side and what.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,7 +35,18 @@ struct Shared {
     touched: Cell<bool>,
     bytes: Cell<u64>,
     ended: Cell<bool>,
+    /// Mirrors: they get what the first try reads.
+    copies: RefCell<Vec<mpsc::Sender<CopyPart>>>,
 }
+
+/// What a mirror gets of a body. Without an end the body was not whole.
+enum CopyPart {
+    Data(Bytes),
+    End,
+}
+
+/// Frames that a mirror may be behind; a slower one gets no more, since bodies are not stored.
+const COPY_FRAMES_MAX: usize = 64;
 
 impl RequestBody {
     pub fn new(incoming: Incoming) -> RequestBody {
@@ -42,15 +58,26 @@ impl RequestBody {
                 touched: Cell::new(false),
                 bytes: Cell::new(0),
                 ended: Cell::new(ended),
+                copies: RefCell::default(),
             }),
         }
+    }
+
+    /// A body that follows this one, for a mirrored request.
+    pub fn copy(&self) -> TryBody {
+        if self.ended() {
+            return TryBody::empty();
+        }
+        let (sender, receiver) = mpsc::channel(COPY_FRAMES_MAX);
+        self.shared.copies.borrow_mut().push(sender);
+        TryBody { copy: Some(receiver), ..TryBody::empty() }
     }
 
     /// The body for the next try; earlier tries end here.
     pub fn next_try(&self) -> TryBody {
         let current = self.shared.current.get() + 1;
         self.shared.current.set(current);
-        TryBody { shared: Some(Rc::clone(&self.shared)), number: current }
+        TryBody { shared: Some(Rc::clone(&self.shared)), number: current, copy: None }
     }
 
     /// Whether another try could send the same body: nothing of it was read yet.
@@ -74,11 +101,28 @@ pub struct TryBody {
     /// `None`: an empty body, for health checks and the like.
     shared: Option<Rc<Shared>>,
     number: u32,
+    /// A mirror's.
+    copy: Option<mpsc::Receiver<CopyPart>>,
 }
 
 impl TryBody {
     pub fn empty() -> TryBody {
-        TryBody { shared: None, number: 0 }
+        TryBody { shared: None, number: 0, copy: None }
+    }
+}
+
+impl Shared {
+    /// Gives the mirrors their copy; `None` is the end.
+    #[cold]
+    fn copy_on(&self, data: Option<&Bytes>) {
+        self.copies.borrow_mut().retain(|copy| {
+            let part = data.map_or(CopyPart::End, |data| CopyPart::Data(data.clone()));
+            copy.try_send(part).is_ok()
+        });
+    }
+
+    fn has_copies(&self) -> bool {
+        !self.copies.borrow().is_empty()
     }
 }
 
@@ -87,9 +131,16 @@ impl Body for TryBody {
     type Error = BodyError;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(copy) = &mut self.copy {
+            return Poll::Ready(match std::task::ready!(copy.poll_recv(cx)) {
+                Some(CopyPart::Data(data)) => Some(Ok(Frame::data(data))),
+                Some(CopyPart::End) => None,
+                None => Some(Err("the request that this one mirrors did not end".into())),
+            });
+        }
         let Some(shared) = &self.shared else {
             return Poll::Ready(None);
         };
@@ -106,28 +157,37 @@ impl Body for TryBody {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     shared.bytes.set(shared.bytes.get() + data.len() as u64);
+                    if shared.has_copies() {
+                        shared.copy_on(Some(data));
+                    }
                 }
                 if body.is_end_stream() {
                     shared.ended.set(true);
+                    if shared.has_copies() {
+                        shared.copy_on(None);
+                    }
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
             None => {
                 shared.ended.set(true);
+                if shared.has_copies() {
+                    shared.copy_on(None);
+                }
                 Poll::Ready(None)
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.shared
-            .as_ref()
-            .is_none_or(|shared| shared.incoming.borrow().as_ref().is_none_or(Body::is_end_stream))
+        self.copy.is_none()
+            && self.shared.as_ref().is_none_or(|shared| shared.incoming.borrow().as_ref().is_none_or(Body::is_end_stream))
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.shared {
+            None if self.copy.is_some() => SizeHint::default(),
             None => SizeHint::with_exact(0),
             Some(shared) => {
                 shared.incoming.borrow().as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
@@ -141,6 +201,28 @@ impl Body for TryBody {
 pub struct ResponseBody {
     source: Source,
     record: Option<Box<RequestRecord>>,
+    /// Ends an answer in which nothing moves.
+    watch: Option<Watch>,
+    deadline: Deadline,
+}
+
+/// When an answer must be complete, where a route says so; the timer is made only if the answer has to be waited for.
+enum Deadline {
+    None,
+    At(Instant),
+    Armed(Pin<Box<Sleep>>),
+}
+
+impl Deadline {
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Deadline::At(end) = self {
+            *self = Deadline::Armed(Box::pin(sleep_until(*end)));
+        }
+        match self {
+            Deadline::Armed(timer) => timer.as_mut().poll(cx).is_ready(),
+            _ => false,
+        }
+    }
 }
 
 enum Source {
@@ -153,12 +235,33 @@ impl ResponseBody {
     /// Our own answer.
     pub fn text(text: Bytes, record: Option<Box<RequestRecord>>) -> ResponseBody {
         let source = if text.is_empty() { Source::Empty } else { Source::Text(text) };
-        ResponseBody { source, record }
+        ResponseBody { source, record, watch: None, deadline: Deadline::None }
     }
 
-    /// An upstream's answer.
-    pub fn upstream(incoming: Incoming, record: Box<RequestRecord>) -> ResponseBody {
-        ResponseBody { source: Source::Upstream(incoming), record: Some(record) }
+    /// An upstream's answer, which must keep moving and be complete at the deadline.
+    pub fn upstream(
+        incoming: Incoming,
+        record: Box<RequestRecord>,
+        watch: Option<Watch>,
+        deadline: Option<Instant>,
+    ) -> ResponseBody {
+        let deadline = deadline.map_or(Deadline::None, Deadline::At);
+        ResponseBody { source: Source::Upstream(incoming), record: Some(record), watch, deadline }
+    }
+
+    /// The answer had to wait: for too long?
+    fn too_late(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
+        let (flags, details) = if self.watch.as_mut().is_some_and(|watch| watch.on_wait(cx)) {
+            (flags::STREAM_IDLE, "stream_idle_timeout")
+        } else if self.deadline.is_over(cx) {
+            (flags::TIMEOUT, "response_timeout")
+        } else {
+            return None;
+        };
+        if let Some(record) = &mut self.record {
+            record.on_too_late(flags, details);
+        }
+        Some(details.into())
     }
 }
 
@@ -178,8 +281,19 @@ impl Body for ResponseBody {
                 this.source = Source::Empty;
                 Some(Ok(Frame::data(text)))
             }
-            Source::Upstream(incoming) => std::task::ready!(Pin::new(incoming).poll_frame(cx)),
+            Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    return match this.too_late(cx) {
+                        Some(error) => Poll::Ready(Some(Err(error))),
+                        None => Poll::Pending,
+                    };
+                }
+            },
         };
+        if let Some(watch) = &this.watch {
+            watch.on_move();
+        }
         let Some(record) = &mut this.record else {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         };
@@ -230,6 +344,7 @@ impl ResponseBody {
             record.complete = true;
         }
         self.record = None;
+        self.watch = None;
     }
 }
 

@@ -8,7 +8,7 @@ use http::{Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use weft_routing::{
-    Forward, RetryOn, RetryPolicy, Route, VirtualHost,
+    Forward, RetryOn, RetryPolicy, Route, Thresholds, VirtualHost,
     matcher::Picked,
     retry::{self, Decision, Failure, Tried, Why},
 };
@@ -16,6 +16,7 @@ use weft_routing::{
 use super::{
     attempt::{Answered, Broken, attempt, send_copy},
     body::{RequestBody, ResponseBody},
+    quiet::{Watch, while_moving},
     reply::Reason,
     target::Target,
 };
@@ -23,13 +24,17 @@ use crate::{
     peer::{ChainView, Peer},
     record::{RequestRecord, UsedLease, flags},
     upstream::{
-        cluster::{ClusterState, EndpointState, Raised},
+        cluster::{ClusterState, EndpointState},
+        limits::{Raised, thresholds},
+        outlier::Outcome,
         pool::Version as PoolVersion,
     },
 };
 
 /// To the response's head, unless the route says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(15);
+/// A stream in which nothing moves ends after this, unless the configuration says otherwise.
+const STREAM_IDLE: Duration = Duration::from_secs(300);
 /// Tries remembered so as not to meet the same endpoint again.
 const TRIED_MAX: usize = 8;
 
@@ -44,6 +49,19 @@ pub struct Outgoing<'a> {
     pub picked: Option<&'a Picked<'a>>,
     pub cluster: &'a Rc<ClusterState>,
     pub downstream: Version,
+}
+
+impl<'a> Outgoing<'a> {
+    /// The circuit breakers of the route's priority.
+    pub fn limits(&self) -> &'a Thresholds {
+        thresholds(&self.cluster.cluster, self.forwarding.priority)
+    }
+
+    /// For how long nothing may move in a stream or tunnel; `None`: for ever.
+    pub fn idle_timeout(&self) -> Option<Duration> {
+        let said = self.forwarding.idle_timeout.or(self.view.config.timeouts.stream_idle);
+        Some(said.unwrap_or(STREAM_IDLE)).filter(|limit| !limit.is_zero())
+    }
 }
 
 /// What kind of request is sent on.
@@ -66,21 +84,26 @@ pub async fn forward(
     mut record: Box<RequestRecord>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Outgoing { cluster, peer, forwarding, .. } = outgoing;
-    let limits = cluster.cluster.limits.default;
-    if cluster.active.get() >= limits.requests_max {
+    if cluster.drops(|| peer.worker.random()) {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        return Err((record, Reason::new(status, flags::DROPPED, "drop_overload", "dropped on purpose\n")));
+    }
+    let limits = outgoing.limits();
+    let Some(counted) = cluster.counts.requests.raise_below(limits.requests_max) else {
         peer.worker.shard.borrow_mut().add(cluster.meters.overflows, 1);
         let status = StatusCode::SERVICE_UNAVAILABLE;
         return Err((
             record,
             Reason::new(status, flags::OVERFLOW, "upstream_overflow", "too many requests\n"),
         ));
-    }
-    record.raised[1] = Some(Raised::new(&cluster.active));
+    };
+    record.raised[1] = Some(counted);
     cluster.budget.borrow_mut().deposit();
     if !forwarding.mirrors.is_empty() {
         mirror(outgoing, &target, &body);
     }
-    let deadline = deadline(forwarding);
+    let times = Times::of(&outgoing);
+    let deadline = times.head;
     let safe;
     let policy = match &forwarding.retry {
         Some(policy) => &**policy,
@@ -94,13 +117,13 @@ pub async fn forward(
     let mut retrying: Option<Raised> = None;
     loop {
         record.tries += 1;
-        let Some(endpoint) = cluster.pick(&tried, peer.worker.random()) else {
+        let Some(endpoint) = cluster.pick(&tried, peer.worker.random(), peer.original()) else {
             return Err((record, no_endpoint()));
         };
         record.upstream_host = Some(endpoint.address);
         record.raised[2] = Some(Raised::new(&endpoint.active));
         let method = target.method.clone();
-        let last_try = record.tries > policy.retries_max || cluster.retries.get() >= limits.retries_max;
+        let last_try = record.tries > policy.retries_max || !cluster.counts.may_retry(limits);
         let spare = (!last_try && keeps_head(policy, cluster)).then(|| target.clone());
         let end = match policy.per_try_timeout.filter(|limit| !limit.is_zero()) {
             Some(limit) => {
@@ -108,23 +131,33 @@ pub async fn forward(
             }
             None => deadline,
         };
+        outgoing.name_try(&mut target, &endpoint, record.tries);
         let trying = attempt(outgoing, &endpoint, target, &body);
         let ended = match end {
-            Some(end) => timeout_at(end, trying).await,
-            None => Ok(trying.await),
+            Some(end) => timeout_at(end, trying).await.ok(),
+            None => {
+                let watch = Watch::new(&peer.worker, times.idle, Some(body.clone()));
+                while_moving(trying, watch).await
+            }
         };
         let (failure, ended) = match ended {
-            Ok(Ok(answered)) => match failure_status(&answered.response) {
+            Some(Ok(answered)) => match failure_status(&answered.response) {
                 Some(failure) => (failure, Ended::Answered(answered)),
-                None => return Ok(finish(outgoing, answered, &endpoint, record)),
+                None => {
+                    cluster.note(&endpoint, Outcome::Good, 0);
+                    return Ok(finish(outgoing, answered, &endpoint, record, times));
+                }
             },
-            Ok(Err(broken)) => (broken.failure, Ended::Broken(broken)),
-            Err(_) => {
-                let broken = Broken::timeout(deadline.is_some_and(|whole| whole <= Instant::now()));
+            Some(Err(broken)) => (broken.failure, Ended::Broken(broken)),
+            None => {
+                let broken = match end {
+                    Some(_) => Broken::timeout(deadline.is_some_and(|whole| whole <= Instant::now())),
+                    None => Broken::quiet(),
+                };
                 (broken.failure, Ended::Broken(broken))
             }
         };
-        count_failure(outgoing, &ended);
+        count_failure(outgoing, &endpoint, failure, &ended);
         let state = Tried {
             method: &method,
             tries: record.tries,
@@ -138,12 +171,12 @@ pub async fn forward(
         };
         let (spare, ended) = ended.spare(spare);
         match (decision, spare) {
-            (Decision::Retry { after }, Some(again)) if !ended.is_whole_timeout() => {
+            (Decision::Retry { after }, Some(again)) if !ended.is_last() => {
                 if tried.len() < TRIED_MAX {
                     tried.push(endpoint.address);
                 }
                 worker.shard.borrow_mut().add(cluster.meters.retries, 1);
-                retrying.get_or_insert_with(|| Raised::new(&cluster.retries));
+                retrying.get_or_insert_with(|| cluster.counts.retries.raise());
                 drop(ended);
                 if !after.is_zero() {
                     tokio::time::sleep(after).await;
@@ -157,7 +190,7 @@ pub async fn forward(
                         if exhausted {
                             record.flags = flags::RETRIES_EXHAUSTED;
                         }
-                        Ok(finish(outgoing, answered, &endpoint, record))
+                        Ok(finish(outgoing, answered, &endpoint, record, times))
                     }
                     Ended::Broken(broken) => {
                         if let Some(log) = &mut record.log {
@@ -175,22 +208,18 @@ pub async fn forward(
     }
 }
 
-/// Sends copies whose answers nobody reads. Bodies are never stored, so only requests without one are copied.
+/// Sends copies whose answers nobody reads. A body is copied while the request's own endpoint takes it.
 #[cold]
 fn mirror(outgoing: Outgoing<'_>, target: &Target, body: &RequestBody) {
     let Outgoing { peer, view, forwarding, .. } = outgoing;
-    if !body.ended() {
-        tracing::debug!("a request with a body is not mirrored");
-        return;
-    }
     for mirror in &forwarding.mirrors {
         let hit = peer.worker.random() % 1_000_000 < u64::from(mirror.fraction_millionths);
         let cluster = view.routes.cluster(mirror.cluster).and_then(|index| view.live.cluster(index));
         let Some((cluster, _)) = cluster.filter(|_| hit) else { continue };
         let (cluster, peer, target) = (Rc::clone(cluster), Rc::clone(peer), target.clone());
-        let downstream = outgoing.downstream;
+        let (downstream, body) = (outgoing.downstream, body.copy());
         tokio::task::spawn_local(async move {
-            let sent = tokio::time::timeout(TIMEOUT, send_copy(&cluster, &peer, target, downstream)).await;
+            let sent = tokio::time::timeout(TIMEOUT, send_copy(&cluster, &peer, target, body, downstream)).await;
             if !matches!(sent, Ok(Ok(()))) {
                 tracing::debug!(cluster = %cluster.cluster.name, "a mirrored request failed");
             }
@@ -214,8 +243,8 @@ impl Ended {
         (unsent.or(copy), self)
     }
 
-    fn is_whole_timeout(&self) -> bool {
-        matches!(self, Ended::Broken(broken) if broken.whole_timeout)
+    fn is_last(&self) -> bool {
+        matches!(self, Ended::Broken(broken) if broken.last)
     }
 }
 
@@ -224,9 +253,36 @@ pub fn no_endpoint() -> Reason {
     Reason::new(status, flags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream", "no healthy upstream\n")
 }
 
-fn deadline(forwarding: &Forward) -> Option<Instant> {
-    let limit = forwarding.timeout.unwrap_or(TIMEOUT);
-    (!limit.is_zero()).then(|| Instant::now() + limit)
+/// The times that a request is held to.
+#[derive(Clone, Copy)]
+struct Times {
+    /// For the answer's head.
+    head: Option<Instant>,
+    /// For all of the answer, where the configuration says so.
+    whole: Option<Instant>,
+    /// Between two movements.
+    idle: Option<Duration>,
+}
+
+impl Times {
+    fn of(outgoing: &Outgoing<'_>) -> Times {
+        let Outgoing { forwarding, cluster, .. } = outgoing;
+        let now = Instant::now();
+        let streams =
+            [forwarding.max_stream, outgoing.view.config.timeouts.max_stream, cluster.cluster.http.max_stream];
+        let whole = streams
+            .into_iter()
+            .chain([forwarding.timeout])
+            .flatten()
+            .filter(|limit| !limit.is_zero())
+            .min()
+            .map(|limit| now + limit);
+        let head = match forwarding.timeout {
+            None => Some(whole.map_or(now + TIMEOUT, |whole| whole.min(now + TIMEOUT))),
+            Some(_) => whole,
+        };
+        Times { head, whole, idle: outgoing.idle_timeout() }
+    }
 }
 
 /// A copy of the head costs about as much as reading it did, so it is made only where a try may end with the head gone:
@@ -246,11 +302,20 @@ fn failure_status(response: &Response<Incoming>) -> Option<Failure> {
     suspicious.then_some(Failure::Status { status, grpc_status })
 }
 
-fn count_failure(outgoing: Outgoing<'_>, ended: &Ended) {
+fn count_failure(outgoing: Outgoing<'_>, endpoint: &EndpointState, failure: Failure, ended: &Ended) {
+    let outcome = match (failure, ended) {
+        (Failure::Status { status, grpc_status }, _) => Some(Outcome::of(status.as_u16(), grpc_status)),
+        (_, Ended::Broken(broken)) if broken.is_overflow() => None,
+        _ => Some(Outcome::LocalFailure),
+    };
+    if let Some(outcome) = outcome {
+        outgoing.cluster.note(endpoint, outcome, outgoing.peer.worker.random());
+    }
     let meters = &outgoing.cluster.meters;
     if let Ended::Broken(broken) = ended {
         let mut shard = outgoing.peer.worker.shard.borrow_mut();
         match broken.failure {
+            Failure::Connect if broken.is_overflow() => shard.add(meters.overflows, 1),
             Failure::Connect => shard.add(meters.connect_failures, 1),
             _ => shard.add(meters.requests(0), 1),
         }
@@ -266,14 +331,16 @@ fn finish(
     answered: Answered,
     endpoint: &Rc<EndpointState>,
     mut record: Box<RequestRecord>,
+    times: Times,
 ) -> Response<ResponseBody> {
     let Outgoing { peer, cluster, .. } = outgoing;
     let (mut parts, body) = answered.response.into_parts();
     peer.worker.shard.borrow_mut().add(cluster.meters.requests(parts.status.as_u16()), 1);
-    outgoing.edit_response(&mut parts.headers, endpoint.address);
+    outgoing.edit_response(&mut parts.headers, endpoint.address, &record);
     parts.version = Version::HTTP_11; // hyper writes what its connection speaks
     parts.extensions = http::Extensions::new();
     record.on_response(parts.status, &parts.headers);
     record.lease = Some(UsedLease { lease: answered.lease, endpoint: Rc::clone(endpoint) });
-    Response::from_parts(parts, ResponseBody::upstream(body, record))
+    let watch = Watch::new(&peer.worker, times.idle, record.request_body.clone());
+    Response::from_parts(parts, ResponseBody::upstream(body, record, watch, times.whole))
 }

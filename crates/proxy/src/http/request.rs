@@ -15,7 +15,7 @@ use http::{
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use weft_routing::{
-    EditPart, ForwardClientCert, HeaderEdit, HttpFilter, RouteAction, VirtualHost, authorize, host,
+    EditPart, HeaderEdit, HttpFilter, RequireTls, RouteAction, StripPort, VirtualHost, authorize, host,
     matcher::{HeadView, apply_edits},
     path::{self, Slashes},
 };
@@ -24,14 +24,15 @@ use super::{
     body::{RequestBody, ResponseBody},
     forward::{self, Outgoing},
     h1,
-    headers::{self, X_FORWARDED_CLIENT_CERT, X_FORWARDED_PROTO},
+    forwarded,
+    headers::X_REQUEST_ID,
     reply::{self, Reason, refuse},
     tunnel,
 };
 use crate::{
     peer::{ChainView, Peer},
     record::{Details, Kind, LogFields, RequestRecord, flags},
-    worker::{Direction, Role, Worker},
+    worker::{Role, Worker},
 };
 
 /// Longest request target.
@@ -64,7 +65,11 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, Refusal> {
     let upgrade = tunnel::wanted(&mut request);
     let (mut parts, body) = request.into_parts();
-    let head = match CanonicalHead::of(&parts, view) {
+    if view.config.limits.headers_max.is_some_and(|max| parts.headers.len() > max as usize) {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err((record, Reason::new(status, flags::PROTOCOL, "too_many_headers", "too many headers\n")));
+    }
+    let head = match CanonicalHead::of(&parts, view, peer) {
         Ok(head) => head,
         Err(reason) => return Err((record, reason)),
     };
@@ -82,6 +87,23 @@ async fn answer(
     }
     let Some(found) = found else { return Err((record, no_route())) };
     let (route, vhost) = (Arc::clone(found.route), found.vhost);
+    // No request counts as internal here, so both kinds of the wish mean everybody.
+    if vhost.require_tls != RequireTls::No && shown.scheme != "https" {
+        let query = shown.query.map_or(String::new(), |query| format!("?{query}"));
+        let to = format!("https://{}{}{query}", shown.authority, shown.path);
+        let location = HeaderValue::try_from(to).ok();
+        let headers = location.into_iter().map(|location| (LOCATION, location)).collect();
+        record.details = Details::Fixed("tls_required");
+        return Ok(own_answer(
+            record,
+            peer,
+            view,
+            vhost,
+            StatusCode::MOVED_PERMANENTLY,
+            headers,
+            Bytes::new(),
+        ));
+    }
     let forwarding = match &route.action {
         RouteAction::Forward(forwarding) => forwarding,
         RouteAction::Redirect(redirect) => {
@@ -126,6 +148,9 @@ async fn answer(
         return tunnel::open(outgoing, target, upgrade, RequestBody::new(body), record).await;
     }
     let target = outgoing.target(&head, &mut parts, forward::Hop::Plain);
+    if view.config.request_id.in_response {
+        record.request_id = target.headers.get(X_REQUEST_ID).cloned();
+    }
     let body = RequestBody::new(body);
     record.request_body = Some(body.clone());
     forward::forward(outgoing, target, body, record).await
@@ -149,8 +174,15 @@ fn bad_request(details: &'static str) -> Reason {
 /// The name of the policy that denies, or words that say that none allows.
 fn denied(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> Option<Arc<str>> {
     view.config.filters.iter().find_map(|HttpFilter::Rbac(filter)| {
+        let input = authorize::PolicyInput {
+            remote_ip: forwarded::trusted_address(head.headers, peer, &view.config),
+            ..peer.policy_input(Some(head))
+        };
+        if let Some(shadow) = &filter.shadow {
+            peer.on_shadow(shadow, &input);
+        }
         let rules = filter.rules.as_ref()?;
-        let verdict = authorize::decide(rules, &peer.policy_input(Some(head)));
+        let verdict = authorize::decide(rules, &input);
         (!verdict.allow).then(|| match verdict.policy {
             Some(policy) => Arc::from(format!("rbac_access_denied_matched_policy[{}]", policy.name)),
             None => Arc::from("rbac_access_denied_matched_policy[none]"),
@@ -168,11 +200,15 @@ fn own_answer(
     text: Bytes,
 ) -> Response<ResponseBody> {
     let route = record.route.clone();
-    let edits = [
+    let mut edits = [
         route.as_ref().map(|route| &route.edits.response),
         Some(&vhost.edits.response),
         Some(&view.routes.config.edits.response),
     ];
+    if view.routes.config.most_specific_edits_win {
+        edits.reverse();
+    }
+    forwarded::on_response(&mut headers, &view.config, &record);
     for edits in edits.into_iter().flatten() {
         edit(edits, &mut headers, peer, None);
     }
@@ -198,7 +234,7 @@ pub fn edit(
             EditPart::DownstreamLocalAddress => peer.local.to_string(),
             EditPart::DownstreamPeerUriSan => peer.principal.clone().unwrap_or_default(),
             EditPart::UpstreamHost => upstream.map(|address| address.to_string()).unwrap_or_default(),
-            EditPart::Protocol => "HTTP".to_owned(),
+            EditPart::Protocol => peer.protocol.get().to_owned(),
             EditPart::Hostname => rustix::system::uname().nodename().to_string_lossy().into_owned(),
             EditPart::Request(weft_routing::HeaderKey::Name(name)) => {
                 before.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
@@ -217,7 +253,7 @@ pub struct CanonicalHead {
 }
 
 impl CanonicalHead {
-    fn of(parts: &Parts, view: &ChainView) -> Result<CanonicalHead, Reason> {
+    fn of(parts: &Parts, view: &ChainView, peer: &Peer) -> Result<CanonicalHead, Reason> {
         let mut hosts = parts.headers.get_all(HOST).iter();
         let (host, more) = (hosts.next(), hosts.next());
         if more.is_some() {
@@ -229,7 +265,17 @@ impl CanonicalHead {
             (None, Some(host)) => host.to_str().map_err(|_| bad_request("host_not_ascii"))?,
             (None, None) => return Err(bad_request("no_host")),
         };
-        let authority = host::canonical(authority).map_err(|_| bad_request("bad_authority"))?.into_owned();
+        let mut authority = host::canonical(authority).map_err(|_| bad_request("bad_authority"))?.into_owned();
+        let (name, port) = host::split_port(&authority);
+        let strip = match view.config.strip_port {
+            StripPort::Keep => false,
+            StripPort::Matching => port == Some(peer.destination.port()),
+            StripPort::Any => port.is_some(),
+        };
+        // A CONNECT's port is what it is about.
+        if strip && parts.method != Method::CONNECT {
+            authority.truncate(name.len());
+        }
         if parts.method == Method::CONNECT {
             return Ok(CanonicalHead { authority, path: None });
         }
@@ -271,31 +317,6 @@ impl CanonicalHead {
             tls_presented: peer.principal.is_some(),
             tls_validated: peer.principal.is_some(),
         }
-    }
-}
-
-/// Fields that say who called and how; the app may believe them because we take them away from everybody else.
-pub fn say_who_called(headers: &mut HeaderMap, peer: &Peer, view: &ChainView) {
-    if peer.direction == Direction::Outbound {
-        headers.remove(X_FORWARDED_CLIENT_CERT);
-    } else {
-        match view.config.forward_client_cert {
-            ForwardClientCert::ForwardOnly | ForwardClientCert::AlwaysForwardOnly => {}
-            _ => {
-                headers.remove(X_FORWARDED_CLIENT_CERT);
-                if let Some(client_cert) = &peer.client_cert {
-                    headers.insert(X_FORWARDED_CLIENT_CERT, client_cert.clone());
-                }
-            }
-        }
-    }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        let scheme = if peer.tls == "none" { "http" } else { "https" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    }
-    if view.config.request_id.generate {
-        let random = || (u128::from(peer.worker.random()) << 64) | u128::from(peer.worker.random());
-        headers::ensure_request_id(headers, random);
     }
 }
 

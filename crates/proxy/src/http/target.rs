@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
     header::HOST,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
@@ -13,9 +13,14 @@ use weft_routing::{HostRewrite, matcher::Picked};
 use super::{
     body::TryBody,
     forward::{Hop, Outgoing},
+    forwarded,
     headers::{join_cookies, remove_hop_by_hop},
-    request::{CanonicalHead, edit, say_who_called},
+    request::{CanonicalHead, edit},
 };
+use crate::{record::RequestRecord, upstream::cluster::EndpointState};
+
+const X_ENVOY_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The head to send, in the form that every try turns into a request.
 #[derive(Clone)]
@@ -28,20 +33,55 @@ pub struct Target {
 
 impl Outgoing<'_> {
     /// The response's fields of one hop go, the route's edits come.
-    pub fn edit_response(&self, headers: &mut HeaderMap, upstream: SocketAddr) {
+    pub fn edit_response(&self, headers: &mut HeaderMap, upstream: SocketAddr, record: &RequestRecord) {
         remove_hop_by_hop(headers);
+        forwarded::on_response(headers, &self.view.config, record);
+        if self.vhost.attempt_count_in_response {
+            headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(record.tries));
+        }
         let weighted = match self.picked {
             Some(Picked::Weighted(cluster)) => Some(&cluster.edits.response),
             _ => None,
         };
-        let edits = [
+        let edits = self.in_order([
             weighted,
             Some(&self.route.edits.response),
             Some(&self.vhost.edits.response),
             Some(&self.view.routes.config.edits.response),
-        ];
+        ]);
         for edits in edits.into_iter().flatten() {
             edit(edits, headers, self.peer, Some(upstream));
+        }
+    }
+
+    /// Edits are given from the innermost to the outermost; the last one made wins.
+    fn in_order<T, const N: usize>(&self, mut edits: [T; N]) -> [T; N] {
+        if self.view.routes.config.most_specific_edits_win {
+            edits.reverse();
+        }
+        edits
+    }
+
+    /// What differs from try to try.
+    pub fn name_try(&self, target: &mut Target, endpoint: &EndpointState, tries: u32) {
+        if self.vhost.attempt_count_in_request {
+            target.headers.insert(X_ENVOY_ATTEMPT_COUNT, HeaderValue::from(tries));
+        }
+        if let HostRewrite::Auto = self.host_rewrite()
+            && let Some(host) = endpoint.endpoint.borrow().hostname.as_deref()
+            && let Ok(host) = HeaderValue::from_str(host)
+        {
+            let own = std::mem::replace(&mut target.host, host);
+            if self.forwarding.append_x_forwarded_host {
+                target.headers.entry(X_FORWARDED_HOST).or_insert(own);
+            }
+        }
+    }
+
+    fn host_rewrite(&self) -> &HostRewrite {
+        match self.picked {
+            Some(Picked::Weighted(cluster)) if !matches!(cluster.host, HostRewrite::Keep) => &cluster.host,
+            _ => &self.forwarding.host,
         }
     }
 
@@ -54,19 +94,19 @@ impl Outgoing<'_> {
             headers.insert(http::header::UPGRADE, upgrade);
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        say_who_called(&mut headers, self.peer, self.view);
+        forwarded::say_who_called(&mut headers, self.peer, &self.view.config);
         let path = self.path(head, parts);
-        let host = self.host(head, &mut headers);
+        let host = self.host(head, &path, &mut headers);
         let weighted = match self.picked {
             Some(Picked::Weighted(cluster)) => Some(&cluster.edits.request),
             _ => None,
         };
-        let edits = [
+        let edits = self.in_order([
             weighted,
             Some(&self.route.edits.request),
             Some(&self.vhost.edits.request),
             Some(&self.view.routes.config.edits.request),
-        ];
+        ]);
         for edits in edits.into_iter().flatten() {
             edit(edits, &mut headers, self.peer, None);
         }
@@ -91,28 +131,23 @@ impl Outgoing<'_> {
     }
 
     /// The host to send, taken out of the map: HTTP/1 puts it back, HTTP/2 has its own place for it.
-    fn host(&self, head: &CanonicalHead, headers: &mut HeaderMap) -> HeaderValue {
+    fn host(&self, head: &CanonicalHead, path: &PathAndQuery, headers: &mut HeaderMap) -> HeaderValue {
         let sent = headers.remove(HOST).filter(|host| host.as_bytes() == head.authority.as_bytes());
         let own = sent
             .or_else(|| HeaderValue::from_str(&head.authority).ok())
             .unwrap_or(HeaderValue::from_static(""));
-        let rewrite = match self.picked {
-            Some(Picked::Weighted(cluster)) if !matches!(cluster.host, HostRewrite::Keep) => &cluster.host,
-            _ => &self.forwarding.host,
+        let new = match self.host_rewrite() {
+            // The endpoint's name is known once it is chosen.
+            HostRewrite::Keep | HostRewrite::Auto => return own,
+            HostRewrite::Literal(host) => Some(host.clone()),
+            HostRewrite::Header(name) => headers.get(name).cloned(),
+            HostRewrite::PathRegex { pattern, substitution } => {
+                HeaderValue::from_str(&pattern.replace_all(path.path(), &**substitution)).ok()
+            }
         };
-        let new =
-            match rewrite {
-                HostRewrite::Keep => return own,
-                HostRewrite::Literal(host) => Some(host.clone()),
-                HostRewrite::Header(name) => headers.get(name).cloned(),
-                HostRewrite::Auto => self.cluster.endpoints().first().and_then(|state| {
-                    HeaderValue::from_str(state.endpoint.borrow().hostname.as_deref()?).ok()
-                }),
-                HostRewrite::PathRegex { .. } => None,
-            };
         let Some(new) = new else { return own };
         if self.forwarding.append_x_forwarded_host {
-            headers.insert("x-forwarded-host", own);
+            headers.insert(X_FORWARDED_HOST, own);
         }
         new
     }

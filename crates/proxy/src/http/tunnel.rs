@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use weft_routing::ConnectMode;
 
 use super::{
-    attempt::{Broken, explain, lease},
+    attempt::{Broken, explain, held, lease},
     body::{RequestBody, ResponseBody},
     forward::{Hop, Outgoing, no_endpoint},
     headers::wanted_upgrade,
@@ -27,15 +27,16 @@ use crate::{
     record::{RequestRecord, flags},
     tcp,
     upstream::{
-        cluster::Raised,
-        connect::connect,
+        connect::{Dial, connect},
+        limits::Raised,
+        outlier::Outcome,
         pool::{Lease, Version},
         tls::Alpn,
     },
 };
 
-/// A tunnel in which nothing moves ends after this.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// No limit; a hundred years.
+const FOR_EVER: Duration = Duration::from_secs(3600 * 24 * 36500);
 
 type Refusal = (Box<RequestRecord>, Reason);
 
@@ -87,10 +88,21 @@ pub async fn open(
         let status = StatusCode::FORBIDDEN;
         return Err((record, Reason::new(status, "", "upgrade_failed", "this upgrade is not allowed\n")));
     }
+    let mut record = record;
+    let Some(counted) = outgoing.cluster.counts.requests.raise_below(outgoing.limits().requests_max) else {
+        return Err((record, overflow(&outgoing)));
+    };
+    record.raised[1] = Some(counted);
     match upgrade {
         Upgrade::Connect(client) => open_connect(outgoing, client, record).await,
         Upgrade::Protocol(client) => open_protocol(outgoing, target, client, body, record).await,
     }
+}
+
+fn overflow(outgoing: &Outgoing<'_>) -> Reason {
+    outgoing.peer.worker.shard.borrow_mut().add(outgoing.cluster.meters.overflows, 1);
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Reason::new(status, flags::OVERFLOW, "upstream_overflow", "too many requests\n")
 }
 
 async fn open_connect(
@@ -104,24 +116,31 @@ async fn open_connect(
         Ok(tls) => tls,
         Err(error) => return Err((record, Broken::connect(&error, None).reason())),
     };
-    let Some(endpoint) = cluster.pick(&[], peer.worker.random()) else {
+    let Some(endpoint) = cluster.pick(&[], peer.worker.random(), peer.original()) else {
         return Err((record, no_endpoint()));
     };
     record.upstream_host = Some(endpoint.address);
     record.tries = 1;
     peer.worker.shard.borrow_mut().add(cluster.meters.connections, 1);
-    let upstream = match connect(endpoint.address, tls.as_ref(), cluster.cluster.connect_timeout).await {
+    let Some(held) = held(cluster, &endpoint, outgoing.limits()) else {
+        return Err((record, overflow(&outgoing)));
+    };
+    let upstream = match connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await {
         Ok(upstream) => upstream,
         Err(error) => {
             peer.worker.shard.borrow_mut().add(cluster.meters.connect_failures, 1);
+            cluster.note(&endpoint, Outcome::LocalFailure, peer.worker.random());
             tracing::info!(cluster = %cluster.cluster.name, error = explain(&error), "a tunnel failed");
             return Err((record, Broken::connect(&error, None).reason()));
         }
     };
-    record.raised[1] = Some(Raised::new(&cluster.active));
     record.raised[2] = Some(Raised::new(&endpoint.active));
     record.status = StatusCode::OK.as_u16();
-    tokio::task::spawn_local(carry(client, upstream, record));
+    let idle_timeout = outgoing.idle_timeout().unwrap_or(FOR_EVER);
+    tokio::task::spawn_local(async move {
+        carry(client, upstream, record, idle_timeout).await;
+        drop(held);
+    });
     Ok(Response::new(ResponseBody::text(Bytes::new(), None)))
 }
 
@@ -134,24 +153,24 @@ pub fn tcp_alpn(cluster: &weft_routing::Cluster) -> Alpn {
 
 async fn open_protocol(
     outgoing: Outgoing<'_>,
-    target: Target,
+    mut target: Target,
     client: OnUpgrade,
     body: RequestBody,
     mut record: Box<RequestRecord>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Outgoing { cluster, peer, .. } = outgoing;
-    let Some(endpoint) = cluster.pick(&[], peer.worker.random()) else {
+    let Some(endpoint) = cluster.pick(&[], peer.worker.random(), peer.original()) else {
         return Err((record, no_endpoint()));
     };
     record.upstream_host = Some(endpoint.address);
     record.tries = 1;
-    let mut sender = match lease(cluster, &endpoint, Version::Http1, peer).await {
+    let mut sender = match lease(cluster, &endpoint, Version::Http1, peer, outgoing.limits()).await {
         Ok(Lease::H1 { sender, .. }) => sender,
         Ok(Lease::H2 { .. }) => return Err((record, no_endpoint())), // asked for HTTP/1: cannot be
         Err(error) => return Err((record, Broken::connect(&error, None).reason())),
     };
-    record.raised[1] = Some(Raised::new(&cluster.active));
     record.raised[2] = Some(Raised::new(&endpoint.active));
+    outgoing.name_try(&mut target, &endpoint, 1);
     let mut response = match sender.send_request(target.into_h1(body.next_try())).await {
         Ok(response) => response,
         Err(error) => return Err((record, Broken::reset(&error, None).reason())),
@@ -160,17 +179,18 @@ async fn open_protocol(
     let protocol = response.headers().get(http::header::UPGRADE).cloned();
     let server = upgraded.then(|| hyper::upgrade::on(&mut response));
     let (mut parts, incoming) = response.into_parts();
-    outgoing.edit_response(&mut parts.headers, endpoint.address);
+    outgoing.edit_response(&mut parts.headers, endpoint.address, &record);
     parts.extensions = http::Extensions::new();
     record.on_response(parts.status, &parts.headers);
     let Some(server) = server else {
         // The service declined: an ordinary answer. Its connection is not used again, which costs little here.
-        return Ok(Response::from_parts(parts, ResponseBody::upstream(incoming, record)));
+        return Ok(Response::from_parts(parts, ResponseBody::upstream(incoming, record, None, None)));
     };
     restore_upgrade(&mut parts.headers, protocol);
+    let idle_timeout = outgoing.idle_timeout().unwrap_or(FOR_EVER);
     tokio::task::spawn_local(async move {
         match server.await {
-            Ok(server) => carry(client, TokioIo::new(server), record).await,
+            Ok(server) => carry(client, TokioIo::new(server), record, idle_timeout).await,
             Err(error) => tracing::debug!(%error, "an upgrade was not completed by the upstream"),
         }
     });
@@ -185,8 +205,12 @@ fn restore_upgrade(headers: &mut HeaderMap, protocol: Option<HeaderValue>) {
 }
 
 /// Copies until both sides have ended. The record ends with it.
-async fn carry<U>(client: OnUpgrade, mut upstream: U, mut record: Box<RequestRecord>)
-where
+async fn carry<U>(
+    client: OnUpgrade,
+    mut upstream: U,
+    mut record: Box<RequestRecord>,
+    idle_timeout: Duration,
+) where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let client: Upgraded = match client.await {
@@ -197,7 +221,7 @@ where
         }
     };
     let mut client = TokioIo::new(client);
-    let copying = tcp::copy::copy(&mut client, &mut upstream, IDLE_TIMEOUT);
+    let copying = tcp::copy::copy(&mut client, &mut upstream, idle_timeout);
     let (copied, result) = copying.await;
     record.request_bytes = copied.to_upstream;
     record.response_bytes = copied.to_downstream;

@@ -7,12 +7,18 @@ use weft_routing::TcpConfig;
 
 use super::copy::copy;
 use crate::{
-    http::{attempt::explain, tunnel::tcp_alpn},
+    http::{
+        attempt::{explain, held},
+        tunnel::tcp_alpn,
+    },
     peer::Peer,
     record::{Details, Kind, RequestRecord, flags},
     upstream::{
-        cluster::{ClusterState, Raised},
-        connect::{Stream, connect},
+        cluster::ClusterState,
+        connect::{Dial, Stream, connect},
+        limits::Raised,
+        outlier::Outcome,
+        pool::Held,
     },
 };
 
@@ -38,10 +44,9 @@ where
         return;
     };
     record.cluster = Some(Rc::clone(labels));
-    let Some(mut upstream) = open(peer, config, cluster, &mut record).await else {
+    let Some((mut upstream, _held)) = open(peer, config, cluster, &mut record).await else {
         return;
     };
-    record.raised[1] = Some(Raised::new(&cluster.active));
     drop(live); // a tunnel may live for days, its table must not
     let idle_timeout = config.idle_timeout.filter(|limit| !limit.is_zero()).unwrap_or(IDLE_TIMEOUT);
     // A drain does not cut it: bytes of a tunnel are not ours to end.
@@ -61,7 +66,7 @@ async fn open(
     config: &TcpConfig,
     cluster: &ClusterState,
     record: &mut RequestRecord,
-) -> Option<Stream> {
+) -> Option<(Stream, Held)> {
     let credentials = peer.worker.credentials();
     let mut tried = Vec::new();
     for _ in 0..config.connect_attempts_max.max(1) {
@@ -73,20 +78,27 @@ async fn open(
                 return None;
             }
         };
-        let Some(endpoint) = cluster.pick(&tried, peer.worker.random()) else {
+        let Some(endpoint) = cluster.pick(&tried, peer.worker.random(), peer.original()) else {
             record.flags = flags::NO_HEALTHY_UPSTREAM;
             return None;
         };
         record.tries += 1;
         record.upstream_host = Some(endpoint.address);
         peer.worker.shard.borrow_mut().add(cluster.meters.connections, 1);
-        match connect(endpoint.address, tls.as_ref(), cluster.cluster.connect_timeout).await {
+        let Some(held) = held(cluster, &endpoint, &cluster.cluster.limits.default) else {
+            peer.worker.shard.borrow_mut().add(cluster.meters.overflows, 1);
+            record.flags = flags::OVERFLOW;
+            return None;
+        };
+        match connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await {
             Ok(stream) => {
                 record.raised[2] = Some(Raised::new(&endpoint.active));
-                return Some(stream);
+                cluster.note(&endpoint, Outcome::Good, 0);
+                return Some((stream, held));
             }
             Err(error) => {
                 peer.worker.shard.borrow_mut().add(cluster.meters.connect_failures, 1);
+                cluster.note(&endpoint, Outcome::LocalFailure, peer.worker.random());
                 tracing::info!(cluster = %cluster.cluster.name, error = explain(&error), "a connection failed");
                 record.flags = flags::CONNECT_FAILURE;
                 record.details = Details::Text(explain(&error).into());

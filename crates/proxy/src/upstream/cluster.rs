@@ -13,13 +13,15 @@ use std::{
 };
 
 use weft_routing::{
-    Address, Cluster, Endpoint, Endpoints, UpstreamProtocol,
+    Address, Cluster, ClusterKind, Endpoint, Endpoints, Health, UpstreamProtocol,
     balance::{Balancer, Situation},
     retry::Budget,
 };
 
 use super::{
     connect::{ConnectError, TlsSettings},
+    limits::{Counts, SharedCounts},
+    outlier::{self, Outcome},
     pool::{Pool, Version},
     tls,
 };
@@ -29,15 +31,18 @@ use crate::{certificates::Credentials, meters::ClusterMeters};
 const RETRY_BUDGET_PERCENT: u32 = 20;
 const RETRY_BUDGET_PER_SECOND: u32 = 10;
 
+/// Places of an ORIGINAL_DST cluster that are remembered; those in use stay.
+const ORIGINALS_MAX: usize = 4096;
+
 /// A cluster's state on this worker.
 pub struct ClusterState {
     pub cluster: Arc<Cluster>,
     pub meters: ClusterMeters,
     pub budget: RefCell<Budget>,
-    /// Requests and tunnels under way.
-    pub active: Rc<Cell<u32>>,
-    /// Tries under way that are not a request's first.
-    pub retries: Rc<Cell<u32>>,
+    /// What is under way, for the circuit breakers.
+    pub counts: Counts,
+    /// Endpoints of ORIGINAL_DST clusters: the places that callers wanted to go to.
+    originals: RefCell<HashMap<SocketAddr, Rc<EndpointState>>>,
     members: RefCell<Rc<Members>>,
     balancer: RefCell<Balancer>,
     tls: RefCell<TlsCache>,
@@ -57,6 +62,10 @@ pub struct EndpointState {
     pub active: Rc<Cell<u32>>,
     /// The last word of the active health check.
     pub healthy: Cell<bool>,
+    /// What outlier detection remembers.
+    pub memory: outlier::Memory,
+    /// Connections open, idle ones too.
+    pub connections: Rc<Cell<u32>>,
 }
 
 #[derive(Default)]
@@ -66,34 +75,19 @@ struct TlsCache {
     made: [Option<TlsSettings>; tls::Alpn::COUNT],
 }
 
-/// A number that is one higher for as long as this lives.
-pub struct Raised(Rc<Cell<u32>>);
-
-impl Raised {
-    pub fn new(count: &Rc<Cell<u32>>) -> Raised {
-        count.set(count.get() + 1);
-        Raised(Rc::clone(count))
-    }
-}
-
-impl Drop for Raised {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
-}
-
 impl ClusterState {
     pub fn new(
         cluster: Arc<Cluster>,
         endpoints: Option<Arc<Endpoints>>,
         meters: ClusterMeters,
+        shared: Option<&Arc<SharedCounts>>,
     ) -> ClusterState {
         let state = ClusterState {
             cluster,
             meters,
             budget: RefCell::new(Budget::new(RETRY_BUDGET_PERCENT, RETRY_BUDGET_PER_SECOND)),
-            active: Rc::default(),
-            retries: Rc::default(),
+            counts: Counts::new(shared),
+            originals: RefCell::default(),
             members: RefCell::new(Rc::new(Members { endpoints: Arc::default(), states: Vec::new() })),
             balancer: RefCell::default(),
             tls: RefCell::default(),
@@ -129,12 +123,23 @@ impl ClusterState {
         self.members.replace(Rc::new(Members { endpoints, states }));
     }
 
-    /// Chooses an endpoint, away from those that were `tried`. `None`: there is none to try (UH).
-    pub fn pick(&self, tried: &[SocketAddr], random: u64) -> Option<Rc<EndpointState>> {
+    /// Chooses an endpoint, away from those that were `tried`. `None`: there is none to try (UH). `original` is where
+    /// the caller wanted to go before it was redirected here.
+    pub fn pick(
+        &self,
+        tried: &[SocketAddr],
+        random: u64,
+        original: Option<SocketAddr>,
+    ) -> Option<Rc<EndpointState>> {
+        if let ClusterKind::OriginalDst = self.cluster.kind {
+            return self.original(original?);
+        }
         let members = Rc::clone(&self.members.borrow());
         let state = |index: usize| members.states.get(index).and_then(Option::as_ref);
         let active = |index: usize| state(index).map_or(0, |state| state.active.get());
-        let healthy = |index: usize| state(index).is_some_and(|state| state.healthy.get());
+        let healthy = |index: usize| {
+            state(index).is_some_and(|state| state.healthy.get() && !state.memory.is_ejected(Instant::now))
+        };
         let tried: Vec<usize> = match tried {
             [] => Vec::new(), // does not allocate
             tried => (0..members.states.len())
@@ -152,11 +157,61 @@ impl ClusterState {
         state(pick.index).cloned()
     }
 
+    #[cold]
+    fn original(&self, address: SocketAddr) -> Option<Rc<EndpointState>> {
+        let mut originals = self.originals.borrow_mut();
+        if originals.len() >= ORIGINALS_MAX {
+            originals.retain(|_, state| state.active.get() > 0);
+        }
+        if !originals.contains_key(&address) && originals.len() >= ORIGINALS_MAX {
+            return None;
+        }
+        let state = originals.entry(address).or_insert_with(|| {
+            let endpoint = Endpoint {
+                address: Address::Ip(address),
+                hostname: None,
+                weight: 1,
+                health: Health::Unknown,
+                priority: 0,
+                locality: None,
+                health_check_port: None,
+                labels: Vec::new(),
+            };
+            Rc::new(EndpointState::new(Arc::new(endpoint), address))
+        });
+        Some(Rc::clone(state))
+    }
+
+    /// How a try ended: an endpoint that fails too often is left alone for a while.
+    pub fn note(&self, endpoint: &EndpointState, outcome: Outcome, random: u64) {
+        let Some(settings) = &self.cluster.outlier else { return };
+        if !endpoint.memory.note(settings, outcome, random) {
+            return;
+        }
+        let now = Instant::now();
+        let members = self.members.borrow();
+        let ejected =
+            members.states.iter().flatten().filter(|state| state.memory.is_ejected(|| now)).count();
+        if outlier::may_eject(ejected, members.states.len(), settings) {
+            tracing::warn!(cluster = %self.cluster.name, address = %endpoint.address, "an endpoint is ejected");
+            endpoint.memory.eject(settings, now);
+        }
+    }
+
+    /// Requests that the control plane wants dropped, by their shares.
+    pub fn drops(&self, random: impl Fn() -> u64) -> bool {
+        let members = self.members.borrow();
+        members.endpoints.drops.iter().any(|(_, millionths)| random() % 1_000_000 < u64::from(*millionths))
+    }
+
     /// What the active health check found.
     pub fn set_health(&self, address: SocketAddr, healthy: bool) {
         for state in self.members.borrow().states.iter().flatten() {
             if state.address == address {
                 state.healthy.set(healthy);
+                if !healthy && self.cluster.close_connections_on_health_failure {
+                    state.pool.clear();
+                }
             }
         }
     }
@@ -208,6 +263,9 @@ impl ClusterState {
     }
 
     pub fn sweep(&self, now: Instant, idle_timeout: Duration) {
+        for state in self.originals.borrow().values() {
+            state.pool.sweep(now, idle_timeout);
+        }
         for state in self.members.borrow().states.iter().flatten() {
             state.pool.sweep(now, idle_timeout);
         }
@@ -222,6 +280,8 @@ impl EndpointState {
             pool: Pool::new(address),
             active: Rc::default(),
             healthy: Cell::new(true),
+            memory: outlier::Memory::default(),
+            connections: Rc::default(),
         }
     }
 }

@@ -15,6 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use weft_routing::{Cluster, TcpKeepalive};
 
 /// How TLS is spoken to a cluster's endpoints.
 #[derive(Clone)]
@@ -41,6 +42,9 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
+    /// The cluster's limits.
+    #[error("the cluster has as many connections as it may, and too many requests wait for one")]
+    Overflow,
     #[error("the proxy has no certificate yet")]
     NoCertificate,
     #[error("TLS settings of the cluster: {reason}")]
@@ -59,17 +63,34 @@ pub enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
+/// How a cluster's connections are opened.
+#[derive(Clone, Copy)]
+pub struct Dial {
+    pub timeout: Duration,
+    pub keepalive: Option<TcpKeepalive>,
+}
+
+impl Dial {
+    pub fn of(cluster: &Cluster) -> Dial {
+        Dial { timeout: cluster.connect_timeout, keepalive: cluster.tcp_keepalive }
+    }
+}
+
 /// Opens one connection. The timeout holds for TCP and TLS together.
 pub async fn connect(
     address: SocketAddr,
     tls: Option<&TlsSettings>,
-    timeout: Duration,
+    dial: Dial,
 ) -> Result<Stream, ConnectError> {
+    let timeout = dial.timeout;
     let opening = async {
         let tcp =
             TcpStream::connect(address).await.map_err(|source| ConnectError::Tcp { address, source })?;
         // Heads and small bodies are written whole; waiting for more would only add latency.
         let _ = tcp.set_nodelay(true);
+        if let Some(wanted) = &dial.keepalive {
+            keep_alive(&tcp, wanted);
+        }
         let Some(tls) = tls else {
             return Ok(Stream::Plain(tcp));
         };
@@ -81,6 +102,23 @@ pub async fn connect(
         Ok(Stream::Tls(Box::new(stream)))
     };
     tokio::time::timeout(timeout, opening).await.unwrap_or(Err(ConnectError::Timeout { address, timeout }))
+}
+
+/// Probes of an idle connection; what is not said is the system's.
+fn keep_alive(tcp: &TcpStream, wanted: &TcpKeepalive) {
+    let mut probes = socket2::TcpKeepalive::new();
+    if let Some(time) = wanted.time {
+        probes = probes.with_time(time);
+    }
+    if let Some(interval) = wanted.interval {
+        probes = probes.with_interval(interval);
+    }
+    if let Some(count) = wanted.probes {
+        probes = probes.with_retries(count);
+    }
+    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_keepalive(&probes) {
+        tracing::debug!(%error, "keep-alive probes cannot be set");
+    }
 }
 
 impl Stream {

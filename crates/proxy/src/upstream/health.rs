@@ -2,18 +2,22 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use http::{Request, header::HOST};
-use http_body_util::Empty;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{CONTENT_TYPE, HOST, TE, USER_AGENT},
+};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use prost::Message as _;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     task::AbortHandle,
 };
-use weft_routing::{Address, Cluster, HealthCheck, HealthCheckKind};
+use weft_routing::{Address, Cluster, HealthCheck, HealthCheckKind, matcher::apply_edits};
 
 use super::{
-    connect::{TlsSettings, connect},
+    connect::{Dial, Stream, TlsSettings, connect},
     tls::{self, Alpn},
 };
 use crate::{
@@ -96,11 +100,13 @@ async fn watch(
     workers: Vec<Mailbox>,
 ) {
     let mut standing = Standing::default();
+    let dial = Dial { timeout: check.timeout, ..Dial::of(&cluster) };
+    tokio::time::sleep(check.initial_jitter.mul_f64(fastrand::f64())).await;
     loop {
         let tls = settings(&cluster, &identity, &check.kind);
         let good = match tls {
             Ok(tls) => {
-                tokio::time::timeout(check.timeout, ask(&check.kind, target, tls.as_ref(), check.timeout))
+                tokio::time::timeout(check.timeout, ask(&check.kind, target, tls.as_ref(), dial))
                     .await
                     .unwrap_or(false)
             }
@@ -126,8 +132,9 @@ fn settings(
 ) -> Result<Option<TlsSettings>, ()> {
     let Some(wanted) = &cluster.tls else { return Ok(None) };
     let alpn = match kind {
+        HealthCheckKind::Http { http2: true, .. } | HealthCheckKind::Grpc { .. } => Alpn::Http2,
         HealthCheckKind::Http { .. } => Alpn::Http1,
-        _ => Alpn::None,
+        HealthCheckKind::Tcp { .. } => Alpn::None,
     };
     tls::settings(wanted, alpn, identity.credentials().as_ref()).map(Some).map_err(|_| ())
 }
@@ -168,51 +175,119 @@ async fn ask(
     kind: &HealthCheckKind,
     target: SocketAddr,
     tls: Option<&TlsSettings>,
-    timeout: Duration,
+    dial: Dial,
 ) -> bool {
-    let result = match kind {
-        HealthCheckKind::Http { .. } => http(kind, target, tls, timeout).await,
-        HealthCheckKind::Tcp { send, receive } => tcp(send.as_deref(), receive, target).await,
-        // The gRPC health protocol is not done yet; that it accepts connections is all we can say.
-        HealthCheckKind::Grpc { .. } => {
-            TcpStream::connect(target).await.map(|_| true).map_err(|error| error.to_string())
+    let asking = async {
+        let stream = connect(target, tls, dial).await.map_err(|error| error.to_string())?;
+        match kind {
+            HealthCheckKind::Http { .. } => http(kind, target, stream).await,
+            HealthCheckKind::Tcp { send, receive } => tcp(send.as_deref(), receive, stream).await,
+            HealthCheckKind::Grpc { service, authority } => {
+                let authority = authority.as_deref().map_or_else(|| target.to_string(), str::to_owned);
+                grpc(service, &authority, stream).await
+            }
         }
     };
+    let result: Result<bool, String> = asking.await;
     result.unwrap_or_else(|error| {
         tracing::debug!(%target, error, "a health check failed");
         false
     })
 }
 
-async fn http(
-    kind: &HealthCheckKind,
-    target: SocketAddr,
-    tls: Option<&TlsSettings>,
-    timeout: Duration,
-) -> Result<bool, String> {
-    let HealthCheckKind::Http { host, path, method, .. } = kind else { return Ok(false) };
-    let stream = connect(target, tls, timeout).await.map_err(|error| error.to_string())?;
+async fn http(kind: &HealthCheckKind, target: SocketAddr, stream: Stream) -> Result<bool, String> {
+    let HealthCheckKind::Http { host, path, method, http2, edits, .. } = kind else { return Ok(false) };
+    let host = host.as_deref().map_or_else(|| target.to_string(), str::to_owned);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(if *http2 { format!("http://{host}{path}") } else { path.to_string() })
+        .header(USER_AGENT, "weft-health-check")
+        .body(Full::<Bytes>::default())
+        .map_err(|error| error.to_string())?;
+    if !http2 {
+        let host = HeaderValue::try_from(host).map_err(|error| error.to_string())?;
+        request.headers_mut().insert(HOST, host);
+    }
+    // There is no caller whose address a command could say.
+    apply_edits(edits, request.headers_mut(), &|_, _| {});
+    let response = if *http2 { ask_h2(stream, request).await? } else { ask_h1(stream, request).await? };
+    Ok(kind.healthy_status(response.status()))
+}
+
+async fn ask_h1(stream: Stream, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
     let driving = tokio::spawn(connection);
-    let host = host.as_deref().map_or_else(|| target.to_string(), str::to_owned);
-    let request = Request::builder()
-        .method(method)
-        .uri(&**path)
-        .header(HOST, host)
-        .header("user-agent", "weft-health-check")
-        .body(Empty::<bytes::Bytes>::new())
-        .map_err(|error| error.to_string())?;
     let response = sender.send_request(request).await.map_err(|error| error.to_string());
     driving.abort();
-    Ok(kind.healthy_status(response?.status()))
+    Ok(response?.map(|_| Bytes::new()))
 }
 
-async fn tcp(send: Option<&[u8]>, receive: &[Arc<[u8]>], target: SocketAddr) -> Result<bool, String> {
-    let mut stream = TcpStream::connect(target).await.map_err(|error| error.to_string())?;
+/// With the body's start and its trailers among the headers, where gRPC says how it went.
+async fn ask_h2(stream: Stream, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, String> {
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+    let driving = tokio::spawn(connection);
+    let answer = async {
+        let (mut parts, body) =
+            sender.send_request(request).await.map_err(|error| error.to_string())?.into_parts();
+        let collected = Limited::new(body, RECEIVED_BYTES_MAX).collect().await;
+        let collected = collected.map_err(|error| error.to_string())?;
+        parts.headers.extend(collected.trailers().cloned().unwrap_or_default());
+        Ok(Response::from_parts(parts, collected.to_bytes()))
+    };
+    let answer = answer.await;
+    driving.abort();
+    answer
+}
+
+/// grpc.health.v1.HealthCheckRequest and HealthCheckResponse.
+#[derive(Clone, PartialEq, prost::Message)]
+struct GrpcHealthRequest {
+    #[prost(string, tag = "1")]
+    service: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct GrpcHealthResponse {
+    /// 1 = SERVING
+    #[prost(int32, tag = "1")]
+    status: i32,
+}
+
+const GRPC_SERVING: i32 = 1;
+/// A gRPC message stands after a byte (not compressed) and its length.
+const GRPC_PREFIX_BYTES: usize = 5;
+
+async fn grpc(service: &str, authority: &str, stream: Stream) -> Result<bool, String> {
+    let message = GrpcHealthRequest { service: service.to_owned() }.encode_to_vec();
+    let mut body = vec![0];
+    body.extend(u32::try_from(message.len()).unwrap_or(0).to_be_bytes());
+    body.extend(message);
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(format!("http://{authority}/grpc.health.v1.Health/Check"))
+        .header(CONTENT_TYPE, "application/grpc")
+        .header(TE, "trailers")
+        .header(USER_AGENT, "weft-health-check")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| error.to_string())?;
+    let response = ask_h2(stream, request).await?;
+    if response.headers().get("grpc-status").is_none_or(|status| status != "0") {
+        return Ok(false);
+    }
+    let message = response.body().get(GRPC_PREFIX_BYTES..).unwrap_or_default();
+    let answer = GrpcHealthResponse::decode(message).map_err(|error| error.to_string())?;
+    Ok(answer.status == GRPC_SERVING)
+}
+
+async fn tcp(send: Option<&[u8]>, receive: &[Arc<[u8]>], mut stream: Stream) -> Result<bool, String> {
     if let Some(send) = send {
         stream.write_all(send).await.map_err(|error| error.to_string())?;
+        stream.flush().await.map_err(|error| error.to_string())?;
     }
     let mut received = Vec::new();
     let mut expected = receive.iter();
@@ -255,8 +330,6 @@ mod tests {
             unhealthy_threshold: 3,
             healthy_threshold: 2,
             unhealthy_interval: None,
-            no_traffic_interval: None,
-            reuse_connection: false,
         };
         let mut standing = Standing::default();
         let verdicts: Vec<Option<bool>> =

@@ -14,7 +14,10 @@ use std::{
 
 use hyper::client::conn::{http1, http2};
 
-use super::connect::{ConnectError, TlsSettings, connect};
+use super::{
+    connect::{ConnectError, Dial, TlsSettings, connect},
+    limits::Raised,
+};
 use crate::http::{body::TryBody, h1, h2};
 
 /// Idle HTTP/1 connections an endpoint may keep.
@@ -35,10 +38,16 @@ pub enum Version {
 pub struct Opening {
     pub version: Version,
     pub tls: Option<TlsSettings>,
-    pub timeout: Duration,
+    pub dial: Dial,
+    pub h2: h2::Settings,
+    /// Counts the connection for as long as it lives.
+    pub held: Held,
     /// The credentials' generation that `tls` was made from.
     pub generation: u64,
 }
+
+/// The counts of connections, of the cluster and of the endpoint, that a connection holds up.
+pub type Held = [Raised; 2];
 
 /// The pool of one endpoint.
 pub struct Pool {
@@ -102,20 +111,20 @@ impl Pool {
     }
 
     /// A warm connection, if there is one.
-    pub fn take(&self, version: Version, generation: u64) -> Option<Lease> {
+    pub fn take(&self, version: Version, generation: u64, streams_max: u32) -> Option<Lease> {
         self.retire_older_than(generation);
         match version {
             Version::Http1 => self.take_h1(generation),
-            Version::Http2 => self.take_h2(STREAMS_PER_CONNECTION_MAX),
+            Version::Http2 => self.take_h2(streams_max),
         }
     }
 
     /// Opens a connection; for HTTP/2 waits for one that is being opened.
-    pub async fn open(&self, opening: &Opening) -> Result<Lease, ConnectError> {
+    pub async fn open(&self, opening: Opening) -> Result<Lease, ConnectError> {
         match opening.version {
             Version::Http1 => {
-                let stream = connect(self.address, opening.tls.as_ref(), opening.timeout).await?;
-                let sender = h1::client(stream)
+                let stream = connect(self.address, opening.tls.as_ref(), opening.dial).await?;
+                let sender = h1::client(stream, opening.held)
                     .await
                     .map_err(|source| ConnectError::Http { address: self.address, source })?;
                 Ok(Lease::H1 { sender, generation: opening.generation, reused: false })
@@ -124,10 +133,10 @@ impl Pool {
         }
     }
 
-    async fn open_h2(&self, opening: &Opening) -> Result<Lease, ConnectError> {
+    async fn open_h2(&self, opening: Opening) -> Result<Lease, ConnectError> {
         let asked = Instant::now();
         let _one_at_a_time = self.opening_h2.lock().await;
-        if let Some(lease) = self.take_h2(STREAMS_PER_CONNECTION_MAX) {
+        if let Some(lease) = self.take_h2(opening.h2.streams_max) {
             return Ok(lease);
         }
         if self.h2.borrow().len() >= H2_CONNECTIONS_MAX
@@ -137,13 +146,15 @@ impl Pool {
         }
         if self.last_failure.get().is_some_and(|failure| failure > asked) {
             // Somebody who waited with us has just learned that it does not work: don't make everybody wait in line.
-            return Err(ConnectError::Timeout { address: self.address, timeout: opening.timeout });
+            let timeout = opening.dial.timeout;
+            return Err(ConnectError::Timeout { address: self.address, timeout });
         }
+        let generation = opening.generation;
         match self.handshake_h2(opening).await {
             Ok(sender) => {
                 let streams = Rc::new(Cell::new(0));
                 let stream = StreamCount::new(&streams);
-                if self.generation.get() == opening.generation {
+                if self.generation.get() == generation {
                     let shared =
                         Shared { sender: sender.clone(), streams, last_used: Cell::new(Instant::now()) };
                     self.h2.borrow_mut().push(shared);
@@ -157,9 +168,9 @@ impl Pool {
         }
     }
 
-    async fn handshake_h2(&self, opening: &Opening) -> Result<http2::SendRequest<TryBody>, ConnectError> {
-        let stream = connect(self.address, opening.tls.as_ref(), opening.timeout).await?;
-        h2::client(stream).await.map_err(|source| ConnectError::Http { address: self.address, source })
+    async fn handshake_h2(&self, opening: Opening) -> Result<http2::SendRequest<TryBody>, ConnectError> {
+        let stream = connect(self.address, opening.tls.as_ref(), opening.dial).await?;
+        h2::client(stream, opening.h2, opening.held).await.map_err(|source| ConnectError::Http { address: self.address, source })
     }
 
     fn take_h1(&self, generation: u64) -> Option<Lease> {
@@ -188,6 +199,11 @@ impl Pool {
             stream: StreamCount::new(&connection.streams),
             reused: true,
         })
+    }
+
+    /// A shared connection, however full.
+    pub fn share_h2(&self) -> Option<Lease> {
+        self.take_h2(u32::MAX)
     }
 
     /// Gives an HTTP/1 connection back once its exchange is over.

@@ -78,6 +78,7 @@ fn identities(validation: &Validation) -> Result<IdentityMatch, ConnectError> {
     let ids = validation
         .names
         .iter()
+        .filter(|name| name.kind == SanKind::Uri) // members have no other names
         .map(|name| match (&name.kind, &name.value) {
             (SanKind::Uri, StringMatch::Exact { value, ignore_case: false }) => {
                 SpiffeId::parse(value).map_err(|error| refuse(&format!("{value}: {error}")))
@@ -85,6 +86,9 @@ fn identities(validation: &Validation) -> Result<IdentityMatch, ConnectError> {
             _ => Err(refuse("identities of members must be exact URI names")),
         })
         .collect::<Result<Vec<_>, _>>()?;
+    if ids.is_empty() {
+        return Err(refuse("identities of members must be exact URI names"));
+    }
     Ok(IdentityMatch::Exact(ids))
 }
 

@@ -9,7 +9,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
     thread::JoinHandle,
@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
@@ -156,6 +156,8 @@ pub struct App {
     pub address: SocketAddr,
     /// Requests to `/flaky`.
     pub flaky: Arc<AtomicU32>,
+    /// Bodies that came, to any path that shows its request.
+    pub bodies: Arc<Mutex<Vec<String>>>,
 }
 
 impl App {
@@ -164,11 +166,15 @@ impl App {
         let address = listener.local_addr().unwrap();
         let flaky = Arc::new(AtomicU32::new(0));
         let seen = Arc::clone(&flaky);
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let came = Arc::clone(&bodies);
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let seen = Arc::clone(&seen);
-                let service = hyper::service::service_fn(move |request| app(request, Arc::clone(&seen)));
+                let (seen, came) = (Arc::clone(&seen), Arc::clone(&came));
+                let service = hyper::service::service_fn(move |request| {
+                    app(request, Arc::clone(&seen), Arc::clone(&came))
+                });
                 tokio::spawn(async move {
                     let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
                         .serve_connection_with_upgrades(TokioIo::new(stream), service)
@@ -176,11 +182,15 @@ impl App {
                 });
             }
         });
-        App { address, flaky }
+        App { address, flaky, bodies }
     }
 }
 
-async fn app(request: Request<Incoming>, flaky: Arc<AtomicU32>) -> Result<Response<AppBody>, Infallible> {
+async fn app(
+    request: Request<Incoming>,
+    flaky: Arc<AtomicU32>,
+    bodies: Arc<Mutex<Vec<String>>>,
+) -> Result<Response<AppBody>, Infallible> {
     let path = request.uri().path().to_owned();
     Ok(match path.as_str() {
         "/ws" => {
@@ -211,6 +221,40 @@ async fn app(request: Request<Incoming>, flaky: Arc<AtomicU32>) -> Result<Respon
             }
             response
         }
+        // Says that it goes on, and does not.
+        "/stall" => {
+            let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"first")))]);
+            Response::new(BodyExt::boxed(StreamBody::new(first.chain(stream::pending()))))
+        }
+        "/soon" => {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            Response::new(text("soon"))
+        }
+        "/broken" => {
+            let mut response = Response::new(text("broken"));
+            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            response
+        }
+        // Well for those who know its name.
+        "/healthy" => {
+            let mut response = Response::new(text(""));
+            let host = request.headers().get("host").and_then(|host| host.to_str().ok());
+            if host.or(request.uri().host()) != Some("checked") {
+                *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            }
+            response
+        }
+        "/grpc.health.v1.Health/Check" => {
+            let asked = request.into_body().collect().await.unwrap().to_bytes();
+            let status = if asked.ends_with(b"checked") { 1 } else { 2 };
+            let mut trailers = HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            let frames = [
+                Ok(Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 8, status]))),
+                Ok(Frame::trailers(trailers)),
+            ];
+            Response::new(BodyExt::boxed(StreamBody::new(stream::iter(frames))))
+        }
         "/slow" => {
             tokio::time::sleep(Duration::from_secs(5)).await;
             Response::new(text("slow"))
@@ -223,6 +267,7 @@ async fn app(request: Request<Incoming>, flaky: Arc<AtomicU32>) -> Result<Respon
                 shown.push_str(&format!("{name}: {}\n", value.to_str().unwrap()));
             }
             let body = request.into_body().collect().await.unwrap().to_bytes();
+            bodies.lock().unwrap().push(String::from_utf8_lossy(&body).into_owned());
             shown.push_str(&String::from_utf8_lossy(&body));
             Response::new(text(&shown))
         }

@@ -56,7 +56,7 @@ fn address(at: SocketAddr) -> Option<Address> {
     })
 }
 
-fn duration(duration: Duration) -> Option<protobuf::Duration> {
+pub fn duration(duration: Duration) -> Option<protobuf::Duration> {
     Some(protobuf::Duration {
         seconds: i64::try_from(duration.as_secs()).unwrap(),
         nanos: i32::try_from(duration.subsec_nanos()).unwrap(),
@@ -127,7 +127,7 @@ pub fn cluster(name: &str, endpoints: &[SocketAddr], speak: Speak, mtls: Option<
     any(&cluster)
 }
 
-fn transport_socket(context: Any) -> Option<TransportSocket> {
+pub fn transport_socket(context: Any) -> Option<TransportSocket> {
     Some(TransportSocket {
         name: "envoy.transport_sockets.tls".to_owned(),
         config_type: Some(transport_socket::ConfigType::TypedConfig(context)),
@@ -362,6 +362,7 @@ pub fn http(name: &str, vhosts: Vec<VirtualHost>, policies: Option<Vec<(String, 
         http_filters: filters,
         upgrade_configs: vec![upgrade("websocket"), upgrade("CONNECT")],
         normalize_path: Some(protobuf::BoolValue { value: true }),
+        forward_client_cert_details: http_connection_manager::ForwardClientCertDetails::SanitizeSet as i32,
         ..HttpConnectionManager::default()
     };
     network_filter("envoy.filters.network.http_connection_manager", any(&manager))
@@ -395,6 +396,26 @@ pub fn with_access_log(filter: Filter, path: &std::path::Path, format: &str) -> 
         ..AccessLog::default()
     }];
     network_filter(&filter.name, any(&manager))
+}
+
+/// The same resource with a change.
+pub fn changed<M: Message + Name + Default>(resource: &Any, change: impl FnOnce(&mut M)) -> Any {
+    let mut message = M::decode(&resource.value[..]).unwrap();
+    change(&mut message);
+    any(&message)
+}
+
+/// The same manager with a change.
+pub fn managed(filter: Filter, change: impl FnOnce(&mut HttpConnectionManager)) -> Filter {
+    let Some(filter::ConfigType::TypedConfig(config)) = &filter.config_type else { panic!("a typed filter") };
+    network_filter(&filter.name, changed(config, change))
+}
+
+/// The same route with a change of where it leads.
+pub fn led(route: Route, change: impl FnOnce(&mut RouteAction)) -> Route {
+    let Some(route::Action::Route(mut action)) = route.action else { panic!("a route that forwards") };
+    change(&mut action);
+    Route { action: Some(route::Action::Route(action)), ..route }
 }
 
 pub fn tcp(cluster: &str) -> Filter {

@@ -336,7 +336,20 @@ fn a_cluster_with_tls_and_http2_is_read_and_its_mistakes_are_told() {
         )),
         ..options::HttpProtocolOptions::default()
     };
-    let tls = tls_pb::UpstreamTlsContext { sni: "p8080.mesh.internal".to_owned(), ..Default::default() };
+    let roots = tls_pb::CertificateValidationContext {
+        system_root_certs: Some(Default::default()),
+        ..Default::default()
+    };
+    let tls = tls_pb::UpstreamTlsContext {
+        sni: "p8080.mesh.internal".to_owned(),
+        common_tls_context: Some(tls_pb::CommonTlsContext {
+            validation_context_type: Some(
+                tls_pb::common_tls_context::ValidationContextType::ValidationContext(roots),
+            ),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
     let cluster = pb::Cluster {
         name: "c".to_owned(),
         connect_timeout: Some(PbDuration { seconds: 1, nanos: 0 }),
@@ -351,6 +364,23 @@ fn a_cluster_with_tls_and_http2_is_read_and_its_mistakes_are_told() {
     assert_eq!(read.http.protocol, UpstreamProtocol::Http2);
     assert_eq!(read.connect_timeout, Duration::from_secs(1));
     assert_eq!(read.tls.unwrap().sni.as_deref(), Some("p8080.mesh.internal"));
+    let unchecked = tls_pb::UpstreamTlsContext { sni: "a".to_owned(), ..Default::default() };
+    let unchecked = pb::Cluster {
+        transport_socket: Some(core_pb::TransportSocket {
+            name: "tls".to_owned(),
+            config_type: Some(core_pb::transport_socket::ConfigType::TypedConfig(pack_any(unchecked))),
+        }),
+        health_checks: vec![core_pb::HealthCheck::default(), core_pb::HealthCheck::default()],
+        max_requests_per_connection: Some(UInt32Value { value: 1 }),
+        typed_extension_protocol_options: HashMap::new(),
+        ..cluster.clone()
+    };
+    let problems = crate::cluster(&pack_any(unchecked), Strictness::DeclaredForeign).unwrap_err();
+    for path in
+        ["health_checks", "max_requests_per_connection", "transport_socket.typed_config.common_tls_context"]
+    {
+        assert!(problems.iter().any(|problem| &*problem.path == path), "{path} in {problems:#?}");
+    }
     let wrong = pb::Cluster {
         lb_policy: 2,
         connect_timeout: Some(PbDuration { seconds: 0, nanos: 0 }),

@@ -99,7 +99,9 @@ pub async fn run(args: IdentityArgs) -> anyhow::Result<ExitCode> {
 
 async fn fetch(args: FetchArgs) -> anyhow::Result<()> {
     let socket = match &args.socket {
-        Some(path) => PathBuf::from(path.strip_prefix("unix://").or_else(|| path.strip_prefix("unix:")).unwrap_or(path)),
+        Some(path) => {
+            PathBuf::from(path.strip_prefix("unix://").or_else(|| path.strip_prefix("unix:")).unwrap_or(path))
+        }
         None => super::state_dir(args.state.as_ref()).join("agent.sock"),
     };
     crate::files::private_dir(&args.out)?;
@@ -136,7 +138,8 @@ async fn write_each(socket: &Path, args: &FetchArgs) -> anyhow::Result<()> {
 }
 
 fn show(args: &ShowArgs) -> anyhow::Result<()> {
-    let pem = std::fs::read_to_string(&args.file).with_context(|| format!("cannot read {}", args.file.display()))?;
+    let pem = std::fs::read_to_string(&args.file)
+        .with_context(|| format!("cannot read {}", args.file.display()))?;
     for certificate in weft_identity::describe_pem(&pem)? {
         println!("{certificate}");
     }

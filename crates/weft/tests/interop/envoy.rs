@@ -84,12 +84,12 @@ impl Figure {
     }
 
     /// A request of the app behind a Weft proxy.
-    fn from(&self, caller: &Joined, url: &str) -> http::Answer {
+    fn call(&self, caller: &Joined, url: &str) -> http::Answer {
         http::get(&format!("127.0.0.1:{}", caller.port("outbound")), url, &[]).unwrap()
     }
 
     /// A request of BE2's app, through the Envoy.
-    fn from_be2(&self, url: &str) -> http::Answer {
+    fn call_of_be2(&self, url: &str) -> http::Answer {
         http::get(&format!("{}:{OUTBOUND}", self.address), url, &[]).unwrap()
     }
 
@@ -126,7 +126,8 @@ fn start(program: &Path, mesh: &Mesh, agent: &Joined, address: Ipv4Addr, more: &
     let control = format!("127.0.0.1:{}", mesh.xds);
     let socket = agent.state.join("agent.sock");
     let (address, admin) = (address.to_string(), format!("{address}:{ADMIN}"));
-    let mut args = vec!["bootstrap", "envoy", "--service", "be2", "--name", "be2-envoy", "--control", &control];
+    let mut args =
+        vec!["bootstrap", "envoy", "--service", "be2", "--name", "be2-envoy", "--control", &control];
     args.extend(["--address", &address, "--admin", &admin, "--socket", socket.to_str().unwrap()]);
     args.extend(more);
     let bootstrap = mesh.file("envoy.yaml", &mesh.ok(&args).unwrap()).unwrap();
@@ -138,14 +139,18 @@ fn start(program: &Path, mesh: &Mesh, agent: &Joined, address: Ipv4Addr, more: &
 /// The mesh's calls cross from Weft to Envoy and back, and its rules hold on both sides.
 fn gives_and_takes(figure: &Figure) {
     // In, and the identity of the caller comes with it.
-    let taken = figure.from(&figure.be1, "http://be2/taken");
+    let taken = figure.call(&figure.be1, "http://be2/taken");
     assert_eq!((taken.status, taken.body.as_str()), (200, "be2\n"), "{}", figure.envoy.log_text());
     let head = figure.apps[1].heads().pop().unwrap().to_ascii_lowercase();
-    assert!(head.contains("x-forwarded-client-cert: ") && head.contains("uri=spiffe://mesh.internal/ns/default/sa/be1"), "{head}");
+    assert!(
+        head.contains("x-forwarded-client-cert: ")
+            && head.contains("uri=spiffe://mesh.internal/ns/default/sa/be1"),
+        "{head}"
+    );
     // Out.
-    let given = figure.from_be2("http://be1.default.mesh.internal/given");
+    let given = figure.call_of_be2("http://be1.default.mesh.internal/given");
     assert_eq!((given.status, given.body.as_str()), (200, "be1\n"), "{}", figure.envoy.log_text());
-    assert_eq!(figure.from_be2("http://nobody/").status, 404, "what has no route has no way out");
+    assert_eq!(figure.call_of_be2("http://nobody/").status, 404, "what has no route has no way out");
     // Both by mTLS, says the Envoy itself.
     assert_eq!(figure.stat("cluster.outbound|80|be1.default.ssl.handshake"), 1);
     assert!(figure.stat(&format!("listener.{}_{INBOUND}.ssl.handshake", figure.address)) >= 1);
@@ -173,7 +178,7 @@ fn obeys_routes(figure: &Figure) {
         figure.mesh.apply(&route).unwrap();
     };
     let answers = |count: u32| {
-        let bodies: Vec<String> = (0..count).map(|_| figure.from_be2("http://be1/").body).collect();
+        let bodies: Vec<String> = (0..count).map(|_| figure.call_of_be2("http://be1/").body).collect();
         [bodies.iter().filter(|b| *b == "be1\n").count(), bodies.iter().filter(|b| *b == "be4\n").count()]
     };
     split(0, 1);
@@ -188,8 +193,8 @@ fn obeys_routes(figure: &Figure) {
 #[test]
 fn an_envoy_obeys_an_access_policy() {
     let Some(figure) = Figure::start(3, &[]) else { return };
-    assert_eq!(figure.from(&figure.be1, "http://be2/").status, 200);
-    assert_eq!(figure.from(&figure.be4, "http://be2/").status, 200);
+    assert_eq!(figure.call(&figure.be1, "http://be2/").status, 200);
+    assert_eq!(figure.call(&figure.be4, "http://be2/").status, 200);
     let policy = |rules: &str| {
         let text = format!(
             "apiVersion: weft.dev/v1\nkind: AccessPolicy\nmetadata: {{name: be2-guard}}\nspec: {{targetRefs: [{{kind: Service, name: be2}}], action: Deny, rules: [{rules}]}}\n"
@@ -198,14 +203,14 @@ fn an_envoy_obeys_an_access_policy() {
     };
     let statuses = |path: &str| {
         let url = format!("http://be2{path}");
-        [&figure.be1, &figure.be4].map(|caller| figure.from(caller, &url).status)
+        [&figure.be1, &figure.be4].map(|caller| figure.call(caller, &url).status)
     };
     // The callers' connections stay open all along: what is decided anew is each request.
     let connections = || figure.stat(&format!("listener.{}_{INBOUND}.downstream_cx_total", figure.address));
     let before = connections();
     policy("{from: [{services: [be1]}]}");
     figure.until("be1 is refused, be4 is not", || (statuses("/") == [403, 200]).then_some(()));
-    let refused = figure.from(&figure.be1, "http://be2/");
+    let refused = figure.call(&figure.be1, "http://be2/");
     assert!(!refused.body.contains("be2-guard"), "the caller does not hear which policy: {}", refused.body);
     assert_eq!(connections(), before, "the same connections");
     policy("{from: [{services: [be1]}], to: [{methods: [GET], paths: [\"/private/*\"]}]}");
@@ -258,7 +263,8 @@ fn pretended(service: &str) -> Svid {
     let id = SpiffeId::service(&domain, "default", service).unwrap();
     let key = PrivateKey::generate().unwrap();
     let (issuer, _) = Issuer::create(&domain, now).unwrap();
-    let issued = issuer.issue(&key.csr_der(&id).unwrap(), &id, now, Duration::from_secs(3600), [7; 16]).unwrap();
+    let issued =
+        issuer.issue(&key.csr_der(&id).unwrap(), &id, now, Duration::from_secs(3600), [7; 16]).unwrap();
     Svid::new(issued.chain, key).unwrap()
 }
 
@@ -287,7 +293,9 @@ impl Figure {
         let mut answer = Vec::new();
         // A reset is as good as a close; a time-out would be neither.
         match stream.read_to_end(&mut answer) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => panic!("the connection was left open"),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                panic!("the connection was left open")
+            }
             _ => String::from_utf8_lossy(&answer).into_owned(),
         }
     }
@@ -302,10 +310,12 @@ fn a_resource_that_an_envoy_refuses_is_shown_and_the_rest_serves_on() {
             "apiVersion: weft.dev/v1\nkind: ExternalService\nmetadata: {name: be3}\nspec:\n  hosts: [be3.example]\n  endpoints: [{address: 127.0.0.1}]\n  resolution: Static\n  ports: [{port: 80, protocol: http, targetPort: 443}]\n  tls: {mode: Originate, sni: be3.example, ca: \"-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n\"}\n",
         )
         .unwrap();
-    let nack = figure.until("the refusal is in the status", || figure.row().map(|row| row["nack"].clone()).filter(|n| !n.is_null()));
+    let nack = figure.until("the refusal is in the status", || {
+        figure.row().map(|row| row["nack"].clone()).filter(|n| !n.is_null())
+    });
     assert!(nack["resource"].as_str().unwrap().contains("be3"), "{nack}");
-    assert_eq!(figure.from(&figure.be1, "http://be2/").status, 200);
-    assert_eq!(figure.from_be2("http://be1/").status, 200);
+    assert_eq!(figure.call(&figure.be1, "http://be2/").status, 200);
+    assert_eq!(figure.call_of_be2("http://be1/").status, 200);
     let told = String::from_utf8(figure.mesh.cli(&["check"]).unwrap().stdout).unwrap();
     assert!(told.contains("WFT0950") && told.contains("be2-envoy"), "{told}");
     figure.mesh.ok(&["delete", "externalservice", "be3"]).unwrap();
@@ -315,16 +325,20 @@ fn a_resource_that_an_envoy_refuses_is_shown_and_the_rest_serves_on() {
 #[test]
 fn an_envoy_calls_nobody_but_whom_it_means() {
     let Some(figure) = Figure::start(6, &[]) else { return };
-    let be4 = |identity: &str| imposter(&figure.mesh, identity, figure.be4.port("inbound"), figure.apps[2].port, "http");
+    let be4 = |identity: &str| {
+        imposter(&figure.mesh, identity, figure.be4.port("inbound"), figure.apps[2].port, "http")
+    };
     be4("be5");
     figure.until("the imposter is found out", || {
-        let status = figure.from_be2("http://be5/").status;
+        let status = figure.call_of_be2("http://be5/").status;
         assert!(status == 503 || status == 404, "somebody else answered: {status}");
         (figure.stat("cluster.outbound|80|be5.default.ssl.fail_verify_san") >= 1).then_some(())
     });
     // The guard: with the right name expected, the same endpoint is called.
     be4("be4");
-    figure.until("be4 is called under its own name", || (figure.from_be2("http://be5/").body == "be4\n").then_some(()));
+    figure.until("be4 is called under its own name", || {
+        (figure.call_of_be2("http://be5/").body == "be4\n").then_some(())
+    });
 }
 
 #[test]
@@ -335,8 +349,8 @@ fn an_envoy_serves_on_without_its_agent_and_takes_the_next_ones_certificate() {
         certs["certificates"][0]["cert_chain"][0]["serial_number"].as_str().map(str::to_owned)
     };
     let both_ways = |figure: &Figure| {
-        assert_eq!(figure.from(&figure.be1, "http://be2/").status, 200);
-        assert_eq!(figure.from_be2("http://be1/").status, 200);
+        assert_eq!(figure.call(&figure.be1, "http://be2/").status, 200);
+        assert_eq!(figure.call_of_be2("http://be1/").status, 200);
     };
     both_ways(&figure);
     let first = serial(&figure).expect("the Envoy shows its certificate");

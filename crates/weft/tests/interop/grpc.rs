@@ -38,7 +38,8 @@ impl Figure {
         for name in services {
             let mut command = Command::new(&python);
             command.arg(script("grpc_server.py")).arg(name);
-            let (server, ports) = Process::start_with_ports(name, &mut command, &mesh.log(&format!("{name}-app"))).unwrap();
+            let (server, ports) =
+                Process::start_with_ports(name, &mut command, &mesh.log(&format!("{name}-app"))).unwrap();
             let app = weft_testkit::mesh::port(&ports, "app");
             // The other port makes it matter that the client says which one it means.
             mesh.apply(&format!(
@@ -54,10 +55,23 @@ impl Figure {
         let mut command = Command::new(WEFT);
         command.args(["identity", "fetch", "--watch", "--state"]).arg(&agent.state).arg("--out").arg(&files);
         let fetch = Process::start("fetch", &mut command, &mesh.log("fetch")).unwrap();
-        weft_testkit::eventually("the SVID is in its files", PATIENCE, || files.join("svid.pem").exists().then_some(()));
+        weft_testkit::eventually("the SVID is in its files", PATIENCE, || {
+            files.join("svid.pem").exists().then_some(())
+        });
         let control = format!("{host}:{}", mesh.xds);
         let bootstrap = mesh
-            .ok(&["bootstrap", "grpc", "--service", "fe", "--name", "fe-grpc", "--control", &control, "--certificates", files.to_str().unwrap()])
+            .ok(&[
+                "bootstrap",
+                "grpc",
+                "--service",
+                "fe",
+                "--name",
+                "fe-grpc",
+                "--control",
+                &control,
+                "--certificates",
+                files.to_str().unwrap(),
+            ])
             .unwrap();
         let bootstrap = mesh.file("grpc.json", &bootstrap).unwrap();
         let mut command = Command::new(&python);
@@ -79,11 +93,17 @@ impl Figure {
         let seen = self.calls().len();
         loop {
             // The first new one may have been under way already.
-            if let Some(call) = self.calls().get(seen + 1..).and_then(<[Value]>::last).filter(|call| fact(call)) {
+            if let Some(call) =
+                self.calls().get(seen + 1..).and_then(<[Value]>::last).filter(|call| fact(call))
+            {
                 return call.clone();
             }
             if std::time::Instant::now() > deadline {
-                panic!("waited {PATIENCE:?} in vain for: {what}\nclient:\n{}\nfetch:\n{}", self.client.log_text(), self.fetch.log_text());
+                panic!(
+                    "waited {PATIENCE:?} in vain for: {what}\nclient:\n{}\nfetch:\n{}",
+                    self.client.log_text(),
+                    self.fetch.log_text()
+                );
             }
             weft_testkit::pause(Duration::from_millis(50));
         }
@@ -100,8 +120,15 @@ impl Figure {
 fn a_grpc_client_calls_by_mtls_and_is_refused_by_a_policy() {
     let Some(figure) = Figure::start(&["be2"], "localhost") else { return };
     let call = figure.until("a call is answered", |call| call["code"] == "OK");
-    assert_eq!((&call["by"], &call["method"], &call["heard"]), (&"be2".into(), &"/weft.test.Echo/Say".into(), &"hello".into()));
-    assert_eq!((call["served-by"].as_str(), call["chat"].as_u64()), (Some("be2"), Some(3)), "trailers and streams");
+    assert_eq!(
+        (&call["by"], &call["method"], &call["heard"]),
+        (&"be2".into(), &"/weft.test.Echo/Say".into(), &"hello".into())
+    );
+    assert_eq!(
+        (call["served-by"].as_str(), call["chat"].as_u64()),
+        (Some("be2"), Some(3)),
+        "trailers and streams"
+    );
     let caller = call["caller"].as_str().unwrap();
     assert!(caller.contains("URI=spiffe://mesh.internal/ns/default/sa/fe"), "{caller}");
     let row = figure.row();
@@ -136,7 +163,11 @@ fn a_grpc_client_obeys_routes_and_a_port_that_it_cannot_do_is_refused() {
         figure.until("both answer", |call| call["by"] == name);
     }
     // A gRPC library leaves header edits out in silence: then rather no calls than wrong ones.
-    split(1, 0, ", filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: b}]}}]");
+    split(
+        1,
+        0,
+        ", filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: x-a, value: b}]}}]",
+    );
     figure.until("the port is refused", |call| call["code"] == "UNAVAILABLE");
     let told = String::from_utf8(figure.mesh.cli(&["check"]).unwrap().stdout).unwrap();
     assert!(told.contains("WFT0930") && told.contains("split"), "{told}");
@@ -149,7 +180,8 @@ fn a_grpc_client_calls_nobody_but_whom_it_means() {
     let Some(figure) = Figure::start(&["be2"], "localhost") else { return };
     figure.until("be2 answers", |call| call["code"] == "OK");
     // An endpoint of another identity: the certificate there is be2's, and be5's is expected.
-    let be2 = |name: &str| imposter(&figure.mesh, name, figure.proxies[0].port("inbound"), figure.apps[0], "grpc");
+    let be2 =
+        |name: &str| imposter(&figure.mesh, name, figure.proxies[0].port("inbound"), figure.apps[0], "grpc");
     let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: to-be5}\nspec:\n  parentRefs: [{group: \"\", kind: Service, name: be2}]\n  rules: [{backendRefs: [{name: be5, port: 80}]}]\n";
     be2("be5");
     figure.mesh.apply(route).unwrap();
@@ -164,7 +196,9 @@ fn the_files_are_renewed_and_the_calls_go_on() {
     let Some(mut figure) = Figure::start(&["be2"], "localhost") else { return };
     figure.until("a call is answered", |call| call["code"] == "OK");
     let serial = || {
-        let out = weft_testkit::run(WEFT, ["identity", "show", figure.files.join("svid.pem").to_str().unwrap()]).unwrap();
+        let out =
+            weft_testkit::run(WEFT, ["identity", "show", figure.files.join("svid.pem").to_str().unwrap()])
+                .unwrap();
         String::from_utf8(out.stdout).unwrap()
     };
     let first = serial();

@@ -176,11 +176,13 @@ fn a_response_that_makes_no_sense_is_refused_before_the_handler_sees_it() {
     let response = Response::Sotw(discovery::DiscoveryResponse {
         type_url: CDS.to_owned(),
         nonce: "2".to_owned(),
-        resources: vec![other, body(LDS, "y", "")],
+        resources: vec![other, Any { type_url: LDS.to_owned(), value: vec![0xff] }, body(LDS, "y", "")],
         ..Default::default()
     });
+    // Damaged bytes still say whose they are, when the name comes before the damage.
     let problems = format!(
-        "@2 !a resource of {LDS} does not decode or has no name; y: type {LDS} in a response of {CDS}"
+        "@2 !x: does not decode as {LDS}; a resource of {LDS} does not decode or has no name; \
+         y: type {LDS} in a response of {CDS}"
     );
     scene.hear(response, "", &problems);
     scene.hear(sotw(LDS, "3", &["nobody asked"]), "", "");

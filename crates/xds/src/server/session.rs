@@ -170,8 +170,9 @@ impl Session {
             let mut difference = interest.difference(of_type);
             if breaks_last(type_url) {
                 // What was never accepted is in nobody's way.
-                let (held_back, now) =
-                    std::mem::take(&mut difference.gone).into_iter().partition(|name| interest.accepted_once(name));
+                let (held_back, now) = std::mem::take(&mut difference.gone)
+                    .into_iter()
+                    .partition(|name| interest.accepted_once(name));
                 difference.gone = now;
                 let held_back: Vec<String> = held_back;
                 if !held_back.is_empty() {

@@ -1,0 +1,107 @@
+//! Fields by which proxies tell each other, and the app, who called: X-Forwarded-*, Via, the request id, Server.
+//!
+//! The app may believe them because we take them away from everybody who has no right to send them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{SERVER, VIA},
+};
+use weft_routing::{ForwardClientCert, HttpConfig, ServerHeader};
+
+use super::headers::{self, X_FORWARDED_CLIENT_CERT, X_FORWARDED_PROTO, X_REQUEST_ID};
+use crate::{peer::Peer, record::RequestRecord};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const NAME: HeaderValue = HeaderValue::from_static("weft");
+
+/// Fields of the request that is sent on.
+pub fn say_who_called(headers: &mut HeaderMap, peer: &Peer, config: &HttpConfig) {
+    client_cert(headers, peer, config.forward_client_cert);
+    if config.use_remote_address && !config.skip_xff_append {
+        append(headers, X_FORWARDED_FOR, &peer.remote.ip().to_string());
+    }
+    if !headers.contains_key(X_FORWARDED_PROTO) {
+        let scheme = if peer.tls == "none" { "http" } else { "https" };
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    }
+    if let Some(via) = &config.via {
+        append(headers, VIA, via);
+    }
+    if config.request_id.generate {
+        // At an edge an id from outside is nobody's.
+        if config.use_remote_address && !config.request_id.preserve_external {
+            headers.remove(X_REQUEST_ID);
+        }
+        let random = || (u128::from(peer.worker.random()) << 64) | u128::from(peer.worker.random());
+        headers::ensure_request_id(headers, random);
+    }
+}
+
+fn client_cert(headers: &mut HeaderMap, peer: &Peer, policy: ForwardClientCert) {
+    let own = peer.client_cert.as_ref();
+    match (policy, own) {
+        (ForwardClientCert::AlwaysForwardOnly, _) | (ForwardClientCert::ForwardOnly, Some(_)) => {}
+        (ForwardClientCert::SanitizeSet, Some(own)) => {
+            headers.insert(X_FORWARDED_CLIENT_CERT, own.clone());
+        }
+        (ForwardClientCert::AppendForward, Some(own)) => {
+            append(headers, X_FORWARDED_CLIENT_CERT, own.to_str().unwrap_or_default());
+        }
+        _ => {
+            headers.remove(X_FORWARDED_CLIENT_CERT);
+        }
+    }
+}
+
+/// Fields of the answer.
+pub fn on_response(headers: &mut HeaderMap, config: &HttpConfig, record: &RequestRecord) {
+    let name = || match &config.server_name {
+        Some(name) => HeaderValue::from_str(name).unwrap_or(NAME),
+        None => NAME,
+    };
+    match config.server_header {
+        ServerHeader::PassThrough => {}
+        ServerHeader::Overwrite => drop(headers.insert(SERVER, name())),
+        ServerHeader::AppendIfAbsent => drop(headers.entry(SERVER).or_insert_with(name)),
+    }
+    if let Some(via) = &config.via {
+        append(headers, VIA, via);
+    }
+    if let Some(id) = &record.request_id {
+        headers.insert(X_REQUEST_ID, id.clone());
+    }
+}
+
+/// The client, as far as the configuration trusts those who forwarded its request.
+pub fn trusted_address(headers: &HeaderMap, peer: &Peer, config: &HttpConfig) -> IpAddr {
+    let direct = peer.remote.ip();
+    // Whoever is connected to an edge is the client, unless some trusted proxies stand before it.
+    let from_right = match (config.use_remote_address, config.xff_trusted_hops) {
+        (true, 0) => return direct,
+        (true, hops) => hops - 1,
+        (false, hops) => hops,
+    };
+    let listed = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let addresses = listed.filter_map(|value| value.to_str().ok()).flat_map(|value| value.rsplit(','));
+    addresses
+        .map(str::trim)
+        .nth(from_right as usize)
+        .and_then(|text| text.parse().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip())))
+        .unwrap_or(direct)
+}
+
+/// One more value at the end of a list.
+fn append(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    let joined = match headers.get_all(&name).iter().next() {
+        None => HeaderValue::from_str(value),
+        Some(_) => {
+            let all = headers.get_all(&name).iter().filter_map(|value| value.to_str().ok());
+            HeaderValue::from_str(&all.chain([value]).collect::<Vec<_>>().join(","))
+        }
+    };
+    if let Ok(joined) = joined {
+        headers.insert(name, joined);
+    }
+}

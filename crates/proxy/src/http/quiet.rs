@@ -1,0 +1,145 @@
+//! Streams in which nothing moves: found by a walk over all that wait, not by a timer for each.
+//!
+//! A stream that has to wait takes a place on its worker's list and leaves its waker there; each frame marks the place.
+//! Twice a second the worker looks for places that were not marked for longer than their limit, and wakes those
+//! streams, which then end. A place costs a push and a pop, a timer would cost a lock for every answer that waits once.
+
+use std::{
+    rc::Rc,
+    task::{Context, Waker},
+    time::{Duration, Instant},
+};
+
+use super::body::RequestBody;
+use crate::worker::Worker;
+
+/// The waiting streams of one worker.
+#[derive(Default)]
+pub struct Streams {
+    places: Vec<Option<Place>>,
+    free: Vec<usize>,
+}
+
+struct Place {
+    waker: Waker,
+    limit: Duration,
+    moved: bool,
+    quiet_since: Option<Instant>,
+    ended: bool,
+    /// What the client sends moves the stream too.
+    request: Option<RequestBody>,
+    request_bytes: u64,
+}
+
+impl Streams {
+    /// Wakes the streams whose time is over.
+    pub fn sweep(&mut self, now: Instant) {
+        for place in self.places.iter_mut().flatten() {
+            let bytes = place.request.as_ref().map_or(0, RequestBody::bytes);
+            let moved = std::mem::take(&mut place.moved) || bytes != place.request_bytes;
+            place.request_bytes = bytes;
+            match place.quiet_since {
+                Some(since) if !moved && now.saturating_duration_since(since) >= place.limit => {
+                    place.ended = true;
+                    place.waker.wake_by_ref();
+                }
+                Some(_) if !moved => {}
+                _ => place.quiet_since = Some(now),
+            }
+        }
+    }
+
+    fn put(&mut self, place: Place) -> usize {
+        if let Some(index) = self.free.pop()
+            && let Some(empty) = self.places.get_mut(index)
+        {
+            *empty = Some(place);
+            return index;
+        }
+        self.places.push(Some(place));
+        self.places.len() - 1
+    }
+
+    fn at(&mut self, index: usize) -> Option<&mut Place> {
+        self.places.get_mut(index)?.as_mut()
+    }
+}
+
+/// One stream's watch; it has a place only once it had to wait.
+pub struct Watch {
+    worker: Rc<Worker>,
+    limit: Duration,
+    request: Option<RequestBody>,
+    place: Option<usize>,
+}
+
+impl Watch {
+    /// `None`: the stream may be quiet for ever.
+    pub fn new(worker: &Rc<Worker>, limit: Option<Duration>, request: Option<RequestBody>) -> Option<Watch> {
+        let limit = limit.filter(|limit| !limit.is_zero())?;
+        Some(Watch { worker: Rc::clone(worker), limit, request, place: None })
+    }
+
+    /// The stream waits. True: for too long.
+    pub fn on_wait(&mut self, cx: &Context<'_>) -> bool {
+        let mut streams = self.worker.streams.borrow_mut();
+        match self.place.and_then(|place| streams.at(place)) {
+            Some(place) => {
+                if !place.waker.will_wake(cx.waker()) {
+                    place.waker.clone_from(cx.waker());
+                }
+                place.ended
+            }
+            None => {
+                let request = self.request.take();
+                let place = Place {
+                    waker: cx.waker().clone(),
+                    limit: self.limit,
+                    moved: false,
+                    quiet_since: None,
+                    ended: false,
+                    request_bytes: request.as_ref().map_or(0, RequestBody::bytes),
+                    request,
+                };
+                self.place = Some(streams.put(place));
+                false
+            }
+        }
+    }
+
+    /// Something came.
+    pub fn on_move(&self) {
+        if let Some(index) = self.place
+            && let Some(place) = self.worker.streams.borrow_mut().at(index)
+        {
+            place.moved = true;
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(index) = self.place {
+            let mut streams = self.worker.streams.borrow_mut();
+            let place = streams.places.get_mut(index).and_then(Option::take);
+            streams.free.push(index);
+            drop(streams);
+            drop(place);
+        }
+    }
+}
+
+/// Waits for `work` as long as the stream moves; `None` when it did not for too long.
+pub async fn while_moving<F: Future>(work: F, mut watch: Option<Watch>) -> Option<F::Output> {
+    tokio::pin!(work);
+    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
+        std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
+        std::task::Poll::Pending => match &mut watch {
+            Some(watch) => {
+                if watch.on_wait(cx) { std::task::Poll::Ready(None) } else { std::task::Poll::Pending }
+            }
+            None => std::task::Poll::Pending,
+        },
+    })
+    .await
+}
