@@ -38,12 +38,15 @@ use weft_xds::{
     server::{Peer, Source, Subscription},
 };
 
+const FIRST_TTL: Duration = Duration::from_secs(8);
+
 /// What the fake control plane saw.
 #[derive(Default)]
 struct Seen {
     hello: Option<Hello>,
     cells: Vec<Cell>,
     left: bool,
+    renewals: u32,
 }
 
 struct FakeControl {
@@ -53,9 +56,15 @@ struct FakeControl {
 }
 
 impl FakeControl {
-    fn sign(&self, csr_der: &[u8], namespace: &str, service: &str) -> Result<Response<JoinResponse>, Status> {
+    fn sign(
+        &self,
+        csr_der: &[u8],
+        namespace: &str,
+        service: &str,
+        ttl: Duration,
+    ) -> Result<Response<JoinResponse>, Status> {
         let id = SpiffeId::service(&self.ca.trust_domain(), namespace, service).unwrap();
-        let chain = self.ca.sign(csr_der, &id).map_err(Status::invalid_argument)?;
+        let chain = self.ca.sign_for(csr_der, &id, ttl).map_err(Status::invalid_argument)?;
         Ok(Response::new(JoinResponse {
             chain_der: chain.iter().map(|der| der.to_vec()).collect(),
             bundle_pem: self.ca.bundle().to_pem(),
@@ -73,11 +82,13 @@ impl LinkService for FakeControl {
         if request.token != self.token {
             return Err(Status::unauthenticated("unknown token"));
         }
-        self.sign(&request.csr_der, &request.namespace, &request.service)
+        // Renewed before the test is over.
+        self.sign(&request.csr_der, &request.namespace, &request.service, FIRST_TTL)
     }
 
-    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<JoinResponse>, Status> {
-        Err(Status::unimplemented("not in this test"))
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<JoinResponse>, Status> {
+        self.seen.lock().unwrap().renewals += 1;
+        self.sign(&request.into_inner().csr_der, "default", "be", Duration::from_secs(3600))
     }
 
     async fn connect(
@@ -261,6 +272,7 @@ async fn proxy_joins_serves_measures_and_leaves() {
     let proxy = std::thread::spawn(move || weft_proxy::run(config));
     let ports = ready.recv_timeout(LIMIT).unwrap();
     let (outbound, admin) = (ports.outbound.unwrap(), ports.admin.unwrap());
+    let joined = std::time::Instant::now();
 
     eventually("the first table", async || get(admin, "x", "/ready").await.ends_with("LIVE\n")).await;
     assert!(get(outbound, "direct", "/").await.ends_with("one"));
@@ -309,6 +321,16 @@ async fn proxy_joins_serves_measures_and_leaves() {
 
     let metrics = get(ports.metrics.unwrap(), "x", "/metrics").await;
     assert!(metrics.contains("weft_requests_total{code=\"2xx\",listener=\"inbound\"} 3"), "{metrics}");
+
+    // The certificate is renewed in time; requests go on with the new one, after the old one has expired too.
+    let first = svid.svids[0].x509_svid.clone();
+    eventually("the renewal", async || {
+        fetch(&socket, true).await.unwrap().svids[0].x509_svid != first && seen.lock().unwrap().renewals == 1
+    })
+    .await;
+    tokio::time::sleep(FIRST_TTL.saturating_sub(joined.elapsed())).await;
+    let answer = get(outbound, "be", "/x").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 
     stop.cancel();
     tokio::task::spawn_blocking(move || proxy.join().unwrap().unwrap()).await.unwrap();

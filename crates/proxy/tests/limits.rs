@@ -204,7 +204,7 @@ async fn a_mirror_gets_the_body_and_drops_are_made() {
         cluster.load_assignment.as_mut().unwrap().policy = Some(Policy {
             drop_overloads: vec![DropOverload {
                 category: "all".to_owned(),
-                drop_percentage: Some(whole.clone()),
+                drop_percentage: Some(whole),
             }],
             ..Policy::default()
         });

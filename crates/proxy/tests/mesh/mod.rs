@@ -64,8 +64,16 @@ impl Ca {
     }
 
     pub fn sign(&self, csr: &[u8], id: &SpiffeId) -> Result<Vec<CertificateDer<'static>>, String> {
-        let hour = Duration::from_secs(3600);
-        let issued = self.issuer.issue(csr, id, SystemTime::now(), hour, rand16());
+        self.sign_for(csr, id, Duration::from_secs(3600))
+    }
+
+    pub fn sign_for(
+        &self,
+        csr: &[u8],
+        id: &SpiffeId,
+        ttl: Duration,
+    ) -> Result<Vec<CertificateDer<'static>>, String> {
+        let issued = self.issuer.issue(csr, id, SystemTime::now(), ttl, rand16());
         issued.map(|issued| issued.chain).map_err(|error| error.to_string())
     }
 
