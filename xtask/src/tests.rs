@@ -12,7 +12,9 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         match arg.as_str() {
             "--offline-peers" => offline = true,
             other if !other.starts_with('-') => filter.push(other),
-            other => bail!("cargo xtask test does not know {other}; it knows --offline-peers and a test's name"),
+            other => {
+                bail!("cargo xtask test does not know {other}; it knows --offline-peers and a test's name")
+            }
         }
     }
     let ci = std::env::var("CI").is_ok_and(|v| v == "true");
@@ -21,7 +23,9 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     }
     let started = Instant::now();
     if offline {
-        println!("LEFT OUT: every test against a real peer (kubectl, Envoy, grpcio, tshark), because of --offline-peers");
+        println!(
+            "LEFT OUT: every test against a real peer (kubectl, Envoy, grpcio, tshark), because of --offline-peers"
+        );
     } else {
         crate::peers::install(false)?;
     }
@@ -31,9 +35,15 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let built = started.elapsed();
     suite(&filter, offline, false)?;
     if offline {
-        println!("LEFT OUT: every test against a real peer (kubectl, Envoy, grpcio, tshark), because of --offline-peers");
+        println!(
+            "LEFT OUT: every test against a real peer (kubectl, Envoy, grpcio, tshark), because of --offline-peers"
+        );
     }
-    println!("test: all passed; install and build {} s, tests {} s", built.as_secs(), (started.elapsed() - built).as_secs());
+    println!(
+        "test: all passed; install and build {} s, tests {} s",
+        built.as_secs(),
+        (started.elapsed() - built).as_secs()
+    );
     Ok(())
 }
 

@@ -20,7 +20,22 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("control", &["model", "store", "xds", "identity", "telemetry", "link", "history", "routing"]),
     ("proxy", &["routing", "wire", "xds", "identity", "telemetry", "link"]),
-    ("weft", &["model", "store", "xds", "identity", "telemetry", "link", "history", "routing", "control", "proxy", "testkit"]),
+    (
+        "weft",
+        &[
+            "model",
+            "store",
+            "xds",
+            "identity",
+            "telemetry",
+            "link",
+            "history",
+            "routing",
+            "control",
+            "proxy",
+            "testkit",
+        ],
+    ),
 ];
 
 /// Crates that decide without a socket or a clock.
@@ -39,8 +54,20 @@ const BANNED: &[(&str, &str)] = &[
 ];
 
 const LICENCES: &[&str] = &[
-    "MIT", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "ISC", "BSD-2-Clause", "BSD-3-Clause", "Zlib", "BSL-1.0",
-    "Unicode-3.0", "Unlicense", "CC0-1.0", "MIT-0", "CDLA-Permissive-2.0", "OpenSSL",
+    "MIT",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "ISC",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "Zlib",
+    "BSL-1.0",
+    "Unicode-3.0",
+    "Unlicense",
+    "CC0-1.0",
+    "MIT-0",
+    "CDLA-Permissive-2.0",
+    "OpenSSL",
 ];
 
 const LINES_MAX: usize = 800;
@@ -98,9 +125,11 @@ fn outside(name: &str, package: &Value, problems: &mut Vec<String>) {
     }
     let licence = package["license"].as_str().unwrap_or("none");
     // `A OR B`: one allowed choice is enough. `A AND B`: all must be.
-    let allowed = licence.replace(['(', ')'], "").replace('/', " OR ").split(" OR ").any(|choice| {
-        choice.split(" AND ").all(|one| LICENCES.contains(&one.trim()))
-    });
+    let allowed = licence
+        .replace(['(', ')'], "")
+        .replace('/', " OR ")
+        .split(" OR ")
+        .any(|choice| choice.split(" AND ").all(|one| LICENCES.contains(&one.trim())));
     if !allowed {
         problems.push(format!("{name}: licence {licence} is not on the list"));
     }
@@ -109,13 +138,18 @@ fn outside(name: &str, package: &Value, problems: &mut Vec<String>) {
 /// Each code that a finding carries has a row in the table that the reference page is made from.
 fn codes(problems: &mut Vec<String>) -> anyhow::Result<()> {
     let table = std::fs::read_to_string(crate::root().join("crates/model/src/findings/codes.rs"))?;
-    let files = crate::output("git", &["ls-files", "--cached", "--others", "--exclude-standard", "crates/*/src/*.rs"])?;
+    let files = crate::output(
+        "git",
+        &["ls-files", "--cached", "--others", "--exclude-standard", "crates/*/src/*.rs"],
+    )?;
     for file in files.lines() {
         let Ok(text) = std::fs::read_to_string(crate::root().join(file)) else { continue };
         for after in text.split("\"WFT").skip(1) {
             let code = format!("WFT{}", after.chars().take_while(char::is_ascii_digit).collect::<String>());
             if code.len() == 7 && !table.contains(&code) {
-                problems.push(format!("{file} uses {code}, which crates/model/src/findings/codes.rs does not explain"));
+                problems.push(format!(
+                    "{file} uses {code}, which crates/model/src/findings/codes.rs does not explain"
+                ));
             }
         }
     }
@@ -123,7 +157,10 @@ fn codes(problems: &mut Vec<String>) -> anyhow::Result<()> {
 }
 
 fn sizes(problems: &mut Vec<String>) -> anyhow::Result<()> {
-    let files = crate::output("git", &["ls-files", "--cached", "--others", "--exclude-standard", "*.rs", "*.py", "*.ts"])?;
+    let files = crate::output(
+        "git",
+        &["ls-files", "--cached", "--others", "--exclude-standard", "*.rs", "*.py", "*.ts"],
+    )?;
     let mut sizes = BTreeMap::new();
     for file in files.lines() {
         let Ok(text) = std::fs::read_to_string(crate::root().join(file)) else { continue };

@@ -85,7 +85,13 @@ mod tests {
         let both = [&[0x30, 2, 1, 2][..], &long].concat();
         let found = split_concatenated(&both).unwrap();
         assert_eq!((found.len(), found[0].as_ref(), found[1].as_ref()), (2, &[0x30, 2, 1, 2][..], &long[..]));
-        for bad in [&[0x30][..], &[0x30, 3, 1], &[0x31, 0], &[0x30, 0x85, 0, 0, 0, 0, 0], &[0x30, 0x84, 255, 255, 255, 255]] {
+        for bad in [
+            &[0x30][..],
+            &[0x30, 3, 1],
+            &[0x31, 0],
+            &[0x30, 0x85, 0, 0, 0, 0, 0],
+            &[0x30, 0x84, 255, 255, 255, 255],
+        ] {
             assert_eq!(split_concatenated(bad), None, "{bad:?}");
         }
     }

@@ -14,7 +14,9 @@ use std::{
 
 use http::HeaderValue;
 use weft_identity::tls::peer_id;
-use weft_routing::{FilterChain, HttpConfig, Listener, NetworkFilter, Rbac, Route, authorize, table::BoundRoutes};
+use weft_routing::{
+    FilterChain, HttpConfig, Listener, NetworkFilter, Rbac, Route, authorize, table::BoundRoutes,
+};
 use weft_telemetry::buckets::{SeriesId, SeriesKey};
 
 use crate::{

@@ -4,7 +4,9 @@ use std::{cell::RefCell, sync::Arc};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use weft_identity::tls;
-use weft_routing::{Certificate, CertificateSource, ClientCertificate, DataSource, DownstreamTls, TlsVersion};
+use weft_routing::{
+    Certificate, CertificateSource, ClientCertificate, DataSource, DownstreamTls, TlsVersion,
+};
 
 use crate::certificates::Credentials;
 

@@ -19,8 +19,8 @@ use tokio::{
 use weft_telemetry::{Increment, Registry, Shard, Snapshot, Window};
 
 use crate::{
-    access_log::AccessLogs, certificates::Credentials, drain::Drain, http::quiet::Streams, listener, live::Live, live::Published,
-    tls_server::ServerConfigs,
+    access_log::AccessLogs, certificates::Credentials, drain::Drain, http::quiet::Streams, listener,
+    live::Live, live::Published, tls_server::ServerConfigs,
 };
 
 /// Series a worker keeps apart in its measurement window.

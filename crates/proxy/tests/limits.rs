@@ -18,7 +18,8 @@ use envoy_types::pb::{
     envoy::{
         config::{
             cluster::v3::{
-                CircuitBreakers, Cluster, OutlierDetection, circuit_breakers::Thresholds, cluster::CommonLbConfig,
+                CircuitBreakers, Cluster, OutlierDetection, circuit_breakers::Thresholds,
+                cluster::CommonLbConfig,
             },
             core::v3::{HealthCheck, health_check},
             endpoint::v3::cluster_load_assignment::{Policy, policy::DropOverload},
@@ -90,8 +91,12 @@ async fn header_fields_are_as_the_listener_says() {
                    connection: close\r\n\r\n";
     let answer = send(at, request).await;
     let (head, seen) = answer.split_once("\r\n\r\n").unwrap();
-    for line in ["host: be\n", "x-forwarded-for: 1.2.3.4,127.0.0.1\n", "via: 1.1 weft\n", "x-envoy-attempt-count: 1\n"]
-    {
+    for line in [
+        "host: be\n",
+        "x-forwarded-for: 1.2.3.4,127.0.0.1\n",
+        "via: 1.1 weft\n",
+        "x-envoy-attempt-count: 1\n",
+    ] {
         assert!(seen.contains(line), "{line} in {seen}");
     }
     assert!(!seen.contains("x-request-id: mine"), "{seen}");
@@ -142,7 +147,11 @@ async fn circuit_breakers_hold_for_all_workers() {
         limited("requests", Thresholds { max_requests: number(1), ..Thresholds::default() }),
         limited(
             "refuse",
-            Thresholds { max_connections: number(1), max_pending_requests: number(0), ..Thresholds::default() },
+            Thresholds {
+                max_connections: number(1),
+                max_pending_requests: number(0),
+                ..Thresholds::default()
+            },
         ),
         limited("wait", Thresholds { max_connections: number(1), ..Thresholds::default() }),
     ];
@@ -175,14 +184,15 @@ async fn an_endpoint_that_fails_is_left_alone() {
             let _ = stream.write_all(answer).await;
         }
     });
-    let watched = changed(&cluster("app", &[good.address, bad], Speak::Http1, None), |cluster: &mut Cluster| {
-        cluster.outlier_detection = Some(OutlierDetection {
-            consecutive_5xx: number(2),
-            max_ejection_percent: number(50),
-            base_ejection_time: duration(Duration::from_secs(60)),
-            ..OutlierDetection::default()
+    let watched =
+        changed(&cluster("app", &[good.address, bad], Speak::Http1, None), |cluster: &mut Cluster| {
+            cluster.outlier_detection = Some(OutlierDetection {
+                consecutive_5xx: number(2),
+                max_ejection_percent: number(50),
+                base_ejection_time: duration(Duration::from_secs(60)),
+                ..OutlierDetection::default()
+            });
         });
-    });
     let (at, _proxy) = edge(all(vec![to("/", "app")]), vec![watched], |_| {});
     let mut failed = 0;
     for _ in 0..40 {
@@ -200,16 +210,18 @@ async fn a_mirror_gets_the_body_and_drops_are_made() {
             vec![RequestMirrorPolicy { cluster: "mirror".to_owned(), ..RequestMirrorPolicy::default() }];
     });
     let whole = FractionalPercent { numerator: 100, denominator: 0 };
-    let dropped = changed(&cluster("dropped", &[app.address], Speak::Http1, None), |cluster: &mut Cluster| {
-        cluster.load_assignment.as_mut().unwrap().policy = Some(Policy {
-            drop_overloads: vec![DropOverload {
-                category: "all".to_owned(),
-                drop_percentage: Some(whole),
-            }],
-            ..Policy::default()
+    let dropped =
+        changed(&cluster("dropped", &[app.address], Speak::Http1, None), |cluster: &mut Cluster| {
+            cluster.load_assignment.as_mut().unwrap().policy = Some(Policy {
+                drop_overloads: vec![DropOverload {
+                    category: "all".to_owned(),
+                    drop_percentage: Some(whole),
+                }],
+                ..Policy::default()
+            });
         });
-    });
-    let hosts = vec![vhost("be", &["be"], vec![copied]), vhost("dropped", &["dropped"], vec![to("/", "dropped")])];
+    let hosts =
+        vec![vhost("be", &["be"], vec![copied]), vhost("dropped", &["dropped"], vec![to("/", "dropped")])];
     let clusters = vec![
         cluster("app", &[app.address], Speak::Http1, None),
         cluster("mirror", &[mirror.address], Speak::Http1, None),

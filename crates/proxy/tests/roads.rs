@@ -135,10 +135,15 @@ async fn names_resolve_and_tls_is_proven() {
             ..StaticResources::default()
         },
     );
-    eventually("an answer from the outside", async || get(at, "good", "/x").await.starts_with("HTTP/1.1 200 "))
-        .await;
+    eventually("an answer from the outside", async || {
+        get(at, "good", "/x").await.starts_with("HTTP/1.1 200 ")
+    })
+    .await;
     let refused = get(at, "wrong", "/x").await;
-    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.ends_with("no connection to the upstream\n"), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 503 ") && refused.ends_with("no connection to the upstream\n"),
+        "{refused}"
+    );
 }
 
 /// Gives everybody the same.

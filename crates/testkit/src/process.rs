@@ -29,7 +29,11 @@ impl Process {
     }
 
     /// Starts `command` and reads the first line of its stdout as JSON (the `--print-ports` line).
-    pub fn start_with_ports(name: &str, command: &mut Command, log: &Path) -> anyhow::Result<(Process, serde_json::Value)> {
+    pub fn start_with_ports(
+        name: &str,
+        command: &mut Command,
+        log: &Path,
+    ) -> anyhow::Result<(Process, serde_json::Value)> {
         let file = std::fs::File::options().create(true).append(true).open(log)?;
         let mut child = command
             .stdin(Stdio::null())
@@ -111,7 +115,10 @@ impl Drop for Process {
 }
 
 /// Runs a command to its end within a minute and returns what it printed.
-pub fn run<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: impl IntoIterator<Item = S>) -> anyhow::Result<Output> {
+pub fn run<S: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Output> {
     let mut command = Command::new(&program);
     command.args(args).stdin(Stdio::null());
     command.output().with_context(|| format!("cannot run {}", program.as_ref().to_string_lossy()))

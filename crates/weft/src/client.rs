@@ -90,9 +90,11 @@ impl Client {
             Some("https") => Place::Tls { host: host.clone(), port, config: tls_config(&state)? },
             _ => bail!("`{url}` is neither http:// nor https://"),
         };
-        let stored = || std::fs::read_to_string(state.join("admin.token")).ok().map(|text| text.trim().to_owned());
+        let stored =
+            || std::fs::read_to_string(state.join("admin.token")).ok().map(|text| text.trim().to_owned());
         let token = token.filter(|token| !token.is_empty()).map(str::to_owned).or_else(stored);
-        let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let authority =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         Ok(Client { place, authority, token })
     }
 
@@ -198,7 +200,9 @@ impl Client {
         let opened: anyhow::Result<Opened> = async {
             match &self.place {
                 Place::Unix(path) => handshake(UnixStream::connect(path).await?).await,
-                Place::Plain { host, port } => handshake(TcpStream::connect((host.as_str(), *port)).await?).await,
+                Place::Plain { host, port } => {
+                    handshake(TcpStream::connect((host.as_str(), *port)).await?).await
+                }
                 Place::Tls { host, port, config } => {
                     let stream = TcpStream::connect((host.as_str(), *port)).await?;
                     let name = ServerName::try_from(host.clone())?;
@@ -287,7 +291,11 @@ fn refusal(code: u16, status: &Value) -> Refusal {
 
 fn no_json(code: u16, bytes: &[u8]) -> Refusal {
     let text: String = String::from_utf8_lossy(bytes).chars().take(200).collect();
-    Refusal { code, reason: String::new(), message: format!("the control plane answered {code}: {}", text.trim()) }
+    Refusal {
+        code,
+        reason: String::new(),
+        message: format!("the control plane answered {code}: {}", text.trim()),
+    }
 }
 
 fn warnings(response: &Response<Incoming>) -> Vec<String> {
@@ -310,8 +318,11 @@ fn tls_config(state: &Path) -> anyhow::Result<Arc<rustls::ClientConfig>> {
     match CertificateDer::pem_file_iter(&authority) {
         Ok(certificates) => {
             for certificate in certificates {
-                let certificate = certificate.with_context(|| format!("{} is no PEM", authority.display()))?;
-                roots.add(certificate).with_context(|| format!("{} is no certificate", authority.display()))?;
+                let certificate =
+                    certificate.with_context(|| format!("{} is no PEM", authority.display()))?;
+                roots
+                    .add(certificate)
+                    .with_context(|| format!("{} is no certificate", authority.display()))?;
             }
         }
         Err(_) => bail!(

@@ -25,7 +25,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(after_help = "Example: weft demo --for 20s\nMore: weft COMMAND --help")]
 struct Cli {
     /// What to log, as `level` or `crate=level,…` (also: WEFT_LOG).
-    #[arg(long, global = true, env = "WEFT_LOG", default_value = "warn", value_name = "FILTER", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "WEFT_LOG",
+        default_value = "warn",
+        value_name = "FILTER",
+        hide_default_value = true
+    )]
     log: String,
     #[command(subcommand)]
     command: Command,
@@ -97,9 +104,11 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Bootstrap(args) => commands::bootstrap::run(args).await,
         Command::Service(args) => commands::demo::service::run(args).await,
         // The other commands own their threads and were taken in `main`.
-        Command::Proxy(_) | Command::Agent(_) | Command::Completion(_) | Command::Version(_) | Command::Reference(_) => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Proxy(_)
+        | Command::Agent(_)
+        | Command::Completion(_)
+        | Command::Version(_)
+        | Command::Reference(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

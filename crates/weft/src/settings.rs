@@ -62,7 +62,8 @@ fn print_wanted(matches: &ArgMatches) -> bool {
 }
 
 fn read(path: &str) -> Result<BTreeMap<String, serde_json::Value>, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read the settings file {path}: {e}"))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("cannot read the settings file {path}: {e}"))?;
     serde_saphyr::from_str(&text).map_err(|e| format!("settings file {path}: {e}"))
 }
 
@@ -83,7 +84,10 @@ fn under(
     for key in file.keys() {
         if !known.iter().any(|(long, _)| long == key) {
             let names: Vec<&str> = known.iter().map(|(long, _)| long.as_str()).collect();
-            return Err(format!("the settings file names `{key}`, which `weft {name}` does not know (it knows: {})", names.join(", ")));
+            return Err(format!(
+                "the settings file names `{key}`, which `weft {name}` does not know (it knows: {})",
+                names.join(", ")
+            ));
         }
     }
     Ok(command.mut_subcommand(name, |mut sub| {

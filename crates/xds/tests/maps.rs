@@ -1,6 +1,11 @@
 //! `src/canonical/maps.txt` against the descriptors that envoy-types ships: run with `WEFT_WRITE_MAPS=1` to
 //! write it anew after an update.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics; that is its answer")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test panics; that is its answer"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,7 +43,8 @@ fn the_table_of_maps_is_that_of_the_descriptors() {
 fn collect(scope: &str, message: &DescriptorProto, nodes: &mut BTreeMap<String, Node>) {
     let name = format!("{scope}.{}", message.name());
     let fields = message.field.iter().filter(|field| field.r#type() == Type::Message);
-    let fields = fields.map(|field| (field.number(), field.type_name().trim_start_matches('.').to_owned())).collect();
+    let fields =
+        fields.map(|field| (field.number(), field.type_name().trim_start_matches('.').to_owned())).collect();
     let entry = message.options.as_ref().is_some_and(|options| options.map_entry());
     for inner in &message.nested_type {
         collect(&name, inner, nodes);
@@ -66,7 +72,9 @@ fn table(nodes: &BTreeMap<String, Node>) -> String {
         let mut fields: Vec<_> =
             node.fields.iter().filter(|(_, of)| is_entry(of) || leads.contains(of.as_str())).collect();
         fields.sort();
-        let line = fields.iter().map(|(number, of)| format!(" {number}{}{of}", if is_entry(of) { '*' } else { ':' }));
+        let line = fields
+            .iter()
+            .map(|(number, of)| format!(" {number}{}{of}", if is_entry(of) { '*' } else { ':' }));
         if !fields.is_empty() {
             text.push_str(&format!("{name}{}\n", line.collect::<String>()));
         }
@@ -79,10 +87,13 @@ fn descriptors() -> PathBuf {
     let home = home.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cargo"));
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.lock");
     let lock = std::fs::read_to_string(lock).unwrap();
-    let version = lock.split("name = \"envoy-types\"\nversion = \"").nth(1).unwrap().split('"').next().unwrap();
+    let version =
+        lock.split("name = \"envoy-types\"\nversion = \"").nth(1).unwrap().split('"').next().unwrap();
     let registries = std::fs::read_dir(home.join("registry/src")).expect("cargo has a registry");
     registries
-        .map(|registry| registry.unwrap().path().join(format!("envoy-types-{version}/src/generated/types.bin")))
+        .map(|registry| {
+            registry.unwrap().path().join(format!("envoy-types-{version}/src/generated/types.bin"))
+        })
         .find(|path| path.is_file())
         .expect("envoy-types is unpacked in cargo's registry")
 }

@@ -47,7 +47,10 @@ impl Audit {
     pub(crate) fn open(state: &Path) -> anyhow::Result<Audit> {
         let path = state.join(AUDIT_FILE);
         files::private_file(&path)?;
-        let file = OpenOptions::new().append(true).open(&path).with_context(|| format!("open {}", path.display()))?;
+        let file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("open {}", path.display()))?;
         Ok(Audit { log: Mutex::new(Log { file, second: 0, refusals: 0, left_out: 0 }) })
     }
 
@@ -99,7 +102,9 @@ impl Log {
         bytes.push(b'\n');
         match self.file.write_all(&bytes) {
             Ok(()) => self.left_out = 0,
-            Err(error) => tracing::error!(%error, verb = entry.verb, object = entry.object, "the audit log can't be written"),
+            Err(error) => {
+                tracing::error!(%error, verb = entry.verb, object = entry.object, "the audit log can't be written")
+            }
         }
     }
 }
@@ -136,7 +141,8 @@ mod tests {
         }
         audit.change(&entry("create"), now);
         let text = std::fs::read_to_string(dir.path().join(AUDIT_FILE)).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len() as u32, REFUSALS_PER_SECOND_MAX + 1);
         assert_eq!(lines[lines.len() - 1]["refusals_left_out"], 5);
         assert_eq!(lines[0]["object"], "/api\nforged line");

@@ -23,7 +23,10 @@ const TOKEN_BYTES: usize = 32;
 pub(crate) enum Peer {
     /// The Unix socket in the state directory, which only its owner may open.
     Owner,
-    Tcp { remote: SocketAddr, local: SocketAddr },
+    Tcp {
+        remote: SocketAddr,
+        local: SocketAddr,
+    },
 }
 
 impl Peer {
@@ -51,7 +54,9 @@ impl Auth {
                 files::private_file(&path)?;
                 text.trim().to_owned()
             }
-            Some(_) => anyhow::bail!("{} is too short to be a token: delete it and start again", path.display()),
+            Some(_) => {
+                anyhow::bail!("{} is too short to be a token: delete it and start again", path.display())
+            }
             None => {
                 let token = random_token()?;
                 files::replace(&path, token.as_bytes())?;
@@ -71,7 +76,9 @@ impl Auth {
             return Ok("owner");
         }
         let Some(value) = headers.get(header::AUTHORIZATION) else {
-            return Err("a token is needed: send the content of STATE/admin.token as \"Authorization: Bearer TOKEN\"");
+            return Err(
+                "a token is needed: send the content of STATE/admin.token as \"Authorization: Bearer TOKEN\"",
+            );
         };
         let presented = value
             .to_str()
@@ -113,7 +120,9 @@ impl Auth {
         match name.parse::<IpAddr>() {
             Ok(ip) => {
                 let ip = ip.to_canonical();
-                ip == IpAddr::from([127, 0, 0, 1]) || ip == IpAddr::from(std::net::Ipv6Addr::LOCALHOST) || ip == local.ip().to_canonical()
+                ip == IpAddr::from([127, 0, 0, 1])
+                    || ip == IpAddr::from(std::net::Ipv6Addr::LOCALHOST)
+                    || ip == local.ip().to_canonical()
             }
             Err(_) => false,
         }
@@ -147,10 +156,14 @@ mod tests {
             let request = Request::get("/").header("host", host).body(()).unwrap();
             auth.foreign_host(tcp(), &request).is_some()
         };
-        for own in ["localhost", "LOCALHOST:7700", "127.0.0.1:7700", "[::1]:7700", "10.0.0.7", "mesh.example:443"] {
+        for own in
+            ["localhost", "LOCALHOST:7700", "127.0.0.1:7700", "[::1]:7700", "10.0.0.7", "mesh.example:443"]
+        {
             assert!(!foreign(own), "{own}");
         }
-        for other in ["evil.example", "127.0.0.1.evil.example", "127.0.0.2", "10.0.0.8", "localhost@evil", "a b", ""] {
+        for other in
+            ["evil.example", "127.0.0.1.evil.example", "127.0.0.2", "10.0.0.8", "localhost@evil", "a b", ""]
+        {
             assert!(foreign(other), "{other}");
         }
         let two = Request::get("/").header("host", "localhost").header("host", "evil").body(()).unwrap();

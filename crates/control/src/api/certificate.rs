@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::ServerConfig;
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -33,7 +33,11 @@ pub(crate) struct ServingCertificate {
 
 impl ServingCertificate {
     /// Reads the API's CA, or makes it on the first start. `names` are DNS names and addresses.
-    pub(crate) fn load(state: &Path, names: Vec<String>, now: SystemTime) -> anyhow::Result<ServingCertificate> {
+    pub(crate) fn load(
+        state: &Path,
+        names: Vec<String>,
+        now: SystemTime,
+    ) -> anyhow::Result<ServingCertificate> {
         let folder = state.join("api");
         files::private_dir(&folder)?;
         let (certificate, key) = (folder.join("ca.pem"), folder.join("ca-key.pem"));

@@ -21,7 +21,9 @@ pub(crate) async fn answer(api: Arc<Api>, peer: Peer, request: Request<Body>) ->
         return Status::misdirected(&host).into_response();
     }
     let path = request.uri().path();
-    if matches!(path, "/healthz" | "/livez" | "/readyz") && matches!(*request.method(), Method::GET | Method::HEAD) {
+    if matches!(path, "/healthz" | "/livez" | "/readyz")
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+    {
         return health(&api, path).await;
     }
     let who = match api.auth.who(peer, request.headers()) {
@@ -46,8 +48,15 @@ async fn query(api: &Api, who: &str, peer: Peer, request: Request<Body>) -> Resp
     };
     if !matches!(method, Method::GET | Method::HEAD) {
         let result = response.status().as_u16();
-        let entry =
-            Entry { who, peer: peer.label(), verb: method.as_str(), object: &path, result, reason: "", revision: None };
+        let entry = Entry {
+            who,
+            peer: peer.label(),
+            verb: method.as_str(),
+            object: &path,
+            result,
+            reason: "",
+            revision: None,
+        };
         api.audit.change(&entry, SystemTime::now());
     }
     response

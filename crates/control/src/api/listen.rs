@@ -135,7 +135,11 @@ async fn serve_http(api: Arc<Api>, stream: impl AsyncRead + AsyncWrite + Unpin +
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX).keep_alive_interval(Duration::from_secs(30));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(Duration::from_secs(30));
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         ended = connection.as_mut() => {
@@ -159,7 +163,10 @@ struct UnixDoor {
 impl UnixDoor {
     fn open(path: &Path) -> anyhow::Result<UnixDoor> {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            anyhow::bail!("{} is in use: another control plane runs with this state directory", path.display());
+            anyhow::bail!(
+                "{} is in use: another control plane runs with this state directory",
+                path.display()
+            );
         }
         match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -168,7 +175,10 @@ impl UnixDoor {
             _ => {}
         }
         let listener = UnixListener::bind(path).with_context(|| {
-            format!("listen on {} (a socket's path has at most 107 bytes; choose a shorter --state)", path.display())
+            format!(
+                "listen on {} (a socket's path has at most 107 bytes; choose a shorter --state)",
+                path.display()
+            )
         })?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
             .with_context(|| format!("protect {}", path.display()))?;

@@ -70,7 +70,11 @@ pub(crate) struct Api {
 
 /// Serves the API on a bound listener and on `STATE/control.sock` until `shutdown`; writes
 /// `STATE/admin.token` and `STATE/kubeconfig`. The task ends when the last connection has.
-pub fn serve(core: &Arc<Core>, listener: TcpListener, shutdown: CancellationToken) -> anyhow::Result<JoinHandle<()>> {
+pub fn serve(
+    core: &Arc<Core>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> anyhow::Result<JoinHandle<()>> {
     let parts = Parts {
         store: core.store.clone(),
         state: core.config.state.clone(),

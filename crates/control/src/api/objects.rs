@@ -81,10 +81,16 @@ impl Objects {
         Ok((items, revision))
     }
 
-    pub(crate) async fn create(&self, target: &Target, mut body: Value, options: WriteOptions) -> Result<Written, Status> {
+    pub(crate) async fn create(
+        &self,
+        target: &Target,
+        mut body: Value,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
         let name = admit_identity(target, &mut body)?;
         let target = target.named(&name);
-        if body["metadata"].get("resourceVersion").is_some_and(|version| !version.is_null() && version != "") {
+        if body["metadata"].get("resourceVersion").is_some_and(|version| !version.is_null() && version != "")
+        {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
         if super::target::has_status(target.info)
@@ -105,7 +111,9 @@ impl Objects {
                 return Ok(written(StatusCode::CREATED, &target, body, warnings, None));
             }
             match self.store.commit(transaction).await {
-                Ok(revision) => return Ok(written(StatusCode::CREATED, &target, body, warnings, Some(revision))),
+                Ok(revision) => {
+                    return Ok(written(StatusCode::CREATED, &target, body, warnings, Some(revision)));
+                }
                 Err(CommitError::Conflict { key, .. }) if key == target.key() => {
                     return Err(Status::already_exists(target.info, &name));
                 }
@@ -116,12 +124,22 @@ impl Objects {
         Err(Status::conflict(target.info, &name, "its namespace keeps changing; try again"))
     }
 
-    pub(crate) async fn replace(&self, target: &Target, mut body: Value, options: WriteOptions) -> Result<Written, Status> {
+    pub(crate) async fn replace(
+        &self,
+        target: &Target,
+        mut body: Value,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
         admit_identity(target, &mut body)?;
         self.change(target, options, |_| Ok(body.clone())).await
     }
 
-    pub(crate) async fn patch(&self, target: &Target, patch: &Patch, options: WriteOptions) -> Result<Written, Status> {
+    pub(crate) async fn patch(
+        &self,
+        target: &Target,
+        patch: &Patch,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
         self.change(target, options, |current| {
             let mut object = current.clone();
             match patch {
@@ -130,8 +148,9 @@ impl Objects {
                     patch::strategic(&mut object, changes).map_err(Status::bad_request)?;
                 }
                 Patch::Operations(operations) => {
-                    object = patch::json_patch(&object, operations)
-                        .map_err(|why| Status::invalid(target.info, target.name(), &[&patch_problem(target, why)]))?;
+                    object = patch::json_patch(&object, operations).map_err(|why| {
+                        Status::invalid(target.info, target.name(), &[&patch_problem(target, why)])
+                    })?;
                 }
             }
             // A patch without a revision applies to whatever is there.
@@ -139,7 +158,9 @@ impl Objects {
                 Patch::Merge(changes) | Patch::Strategic(changes) => {
                     changes["metadata"].get("resourceVersion").is_some()
                 }
-                Patch::Operations(_) => object["metadata"]["resourceVersion"] != current["metadata"]["resourceVersion"],
+                Patch::Operations(_) => {
+                    object["metadata"]["resourceVersion"] != current["metadata"]["resourceVersion"]
+                }
             };
             if !named {
                 stamp::metadata(&mut object).remove("resourceVersion");
@@ -184,7 +205,13 @@ impl Objects {
             let warnings = check(target, &object, options.fields)?;
             let gone = is_leaving(&object) && !has_finalizers(&object);
             if !gone && without_revision(&current, target) == object {
-                return Ok(Written { code: StatusCode::OK, name: target.name().to_owned(), object: current, warnings, revision: None });
+                return Ok(Written {
+                    code: StatusCode::OK,
+                    name: target.name().to_owned(),
+                    object: current,
+                    warnings,
+                    revision: None,
+                });
             }
             if options.dry_run {
                 return Ok(written(StatusCode::OK, target, object, warnings, None));
@@ -197,7 +224,9 @@ impl Objects {
             match self.store.commit(transaction).await {
                 Ok(revision) => return Ok(written(StatusCode::OK, target, object, warnings, Some(revision))),
                 Err(CommitError::Conflict { .. }) if wanted.is_empty() => {}
-                Err(CommitError::Conflict { .. }) => return Err(Status::modified(target.info, target.name())),
+                Err(CommitError::Conflict { .. }) => {
+                    return Err(Status::modified(target.info, target.name()));
+                }
                 Err(error) => return Err(Status::store(&error)),
             }
         }
@@ -211,7 +240,9 @@ impl Objects {
         dry_run: bool,
     ) -> Result<Written, Status> {
         if target.info.kind == Kind::Namespace && target.name() == DEFAULT_NAMESPACE {
-            return Err(Status::forbidden("namespaces \"default\" is forbidden: this namespace may not be deleted"));
+            return Err(Status::forbidden(
+                "namespaces \"default\" is forbidden: this namespace may not be deleted",
+            ));
         }
         for _ in 0..TRIES_MAX {
             let stored = self.stored(target).await?;
@@ -219,8 +250,14 @@ impl Objects {
             let differs = |wanted: &Option<String>, field: &str| {
                 wanted.as_ref().is_some_and(|wanted| object["metadata"][field] != wanted.as_str())
             };
-            if differs(&preconditions.uid, "uid") || differs(&preconditions.resource_version, "resourceVersion") {
-                return Err(Status::conflict(target.info, target.name(), "the delete's precondition does not hold"));
+            if differs(&preconditions.uid, "uid")
+                || differs(&preconditions.resource_version, "resourceVersion")
+            {
+                return Err(Status::conflict(
+                    target.info,
+                    target.name(),
+                    "the delete's precondition does not hold",
+                ));
             }
             let mut transaction = if has_finalizers(&object) {
                 // It goes when the last finalizer is removed, as in Kubernetes.
@@ -241,7 +278,9 @@ impl Objects {
                 return Ok(written(StatusCode::OK, target, object, Vec::new(), None));
             }
             match self.store.commit(transaction).await {
-                Ok(revision) => return Ok(written(StatusCode::OK, target, object, Vec::new(), Some(revision))),
+                Ok(revision) => {
+                    return Ok(written(StatusCode::OK, target, object, Vec::new(), Some(revision)));
+                }
                 Err(CommitError::Conflict { .. }) => {}
                 Err(error) => return Err(Status::store(&error)),
             }
@@ -339,12 +378,18 @@ fn admit_identity(target: &Target, body: &mut Value) -> Result<String, Status> {
         (None, said) => said.to_owned(),
     };
     // The name becomes a key of the store, which a bad one must not reach.
-    if name.len() > 253 || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.') {
-        return Err(Status::invalid(target.info, &name, &[&problem(
-            target,
-            "metadata.name",
-            "a name has at most 253 lower-case letters, digits, '-' and '.'".to_owned(),
-        )]));
+    if name.len() > 253
+        || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+    {
+        return Err(Status::invalid(
+            target.info,
+            &name,
+            &[&problem(
+                target,
+                "metadata.name",
+                "a name has at most 253 lower-case letters, digits, '-' and '.'".to_owned(),
+            )],
+        ));
     }
     meta.insert("name".into(), name.as_str().into());
     Ok(name)
@@ -357,7 +402,8 @@ fn check(target: &Target, object: &Value, fields: FieldValidation) -> Result<Vec
     if !errors.is_empty() {
         return Err(Status::invalid(target.info, target.name(), &errors));
     }
-    let unknown: Vec<String> = problems.iter().filter(|problem| is_unknown_field(problem)).map(sentence).collect();
+    let unknown: Vec<String> =
+        problems.iter().filter(|problem| is_unknown_field(problem)).map(sentence).collect();
     if fields == FieldValidation::Strict && !unknown.is_empty() {
         return Err(Status::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: strict decoding error: {}",
@@ -432,11 +478,18 @@ fn without_revision(object: &Value, target: &Target) -> Value {
 }
 
 fn show(stored: &Stored, target: &Target) -> Result<Value, Status> {
-    stamp::shown(stored, &target.api_version(), target.info)
-        .map_err(|error| Status::internal(format!("{} is stored as something that is no JSON: {error}", stored.key)))
+    stamp::shown(stored, &target.api_version(), target.info).map_err(|error| {
+        Status::internal(format!("{} is stored as something that is no JSON: {error}", stored.key))
+    })
 }
 
-fn written(code: StatusCode, target: &Target, mut object: Value, warnings: Vec<String>, revision: Option<Revision>) -> Written {
+fn written(
+    code: StatusCode,
+    target: &Target,
+    mut object: Value,
+    warnings: Vec<String>,
+    revision: Option<Revision>,
+) -> Written {
     object["apiVersion"] = target.api_version().into();
     if let Some(revision) = revision {
         stamp::metadata(&mut object).insert("resourceVersion".into(), revision.to_string().into());

@@ -114,11 +114,7 @@ fn remove(document: &mut Value, path: &str) -> Result<Value, String> {
 
 fn position(index: &str) -> Result<usize, String> {
     let canonical = index == "0" || (!index.starts_with('0') && index.bytes().all(|b| b.is_ascii_digit()));
-    index
-        .parse()
-        .ok()
-        .filter(|_| canonical)
-        .ok_or_else(|| format!("\"{index}\" is not a position in a list"))
+    index.parse().ok().filter(|_| canonical).ok_or_else(|| format!("\"{index}\" is not a position in a list"))
 }
 
 /// Kubernetes' strategic merge: like a merge patch, but lists of objects merge by key, and
@@ -316,14 +312,18 @@ mod tests {
 
     #[test]
     fn strategic_directives_replace_retain_and_delete() {
-        let mut object = json!({"metadata": {"finalizers": ["a", "b"]}, "spec": {"a": 1, "b": 2, "ports": [{"port": 1}]}});
+        let mut object =
+            json!({"metadata": {"finalizers": ["a", "b"]}, "spec": {"a": 1, "b": 2, "ports": [{"port": 1}]}});
         strategic(
             &mut object,
             &json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]},
                     "spec": {"$retainKeys": ["b", "ports"], "ports": [{"$patch": "replace"}, {"port": 2}]}}),
         )
         .unwrap();
-        assert_eq!(object, json!({"metadata": {"finalizers": ["b", "c"]}, "spec": {"b": 2, "ports": [{"port": 2}]}}));
+        assert_eq!(
+            object,
+            json!({"metadata": {"finalizers": ["b", "c"]}, "spec": {"b": 2, "ports": [{"port": 2}]}})
+        );
         strategic(&mut object, &json!({"spec": {"$patch": "replace", "x": 1}})).unwrap();
         assert_eq!(object["spec"], json!({"x": 1}));
         assert!(strategic(&mut object, &json!({"spec": {"ports": [{"name": "x"}]}})).is_err());

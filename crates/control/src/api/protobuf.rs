@@ -151,11 +151,15 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Value, String> {
     let named = envelope.type_meta.unwrap_or_default();
     let (api_version, kind) = (named.api_version.unwrap_or_default(), named.kind.unwrap_or_default());
     let mut object = match (api_version.as_str(), kind.as_str()) {
-        ("v1", "Namespace") => json!({ "metadata": metadata(Namespace::decode(&*raw).map_err(wrong)?.metadata) }),
+        ("v1", "Namespace") => {
+            json!({ "metadata": metadata(Namespace::decode(&*raw).map_err(wrong)?.metadata) })
+        }
         ("v1", "Secret") => secret(Secret::decode(&*raw).map_err(wrong)?),
         ("v1", "Service") => service(Service::decode(&*raw).map_err(wrong)?),
         (_, "DeleteOptions") => delete_options(DeleteOptions::decode(&*raw).map_err(wrong)?),
-        _ => return Err(format!("{kind:?} of {api_version:?} is not read as protobuf; send application/json")),
+        _ => {
+            return Err(format!("{kind:?} of {api_version:?} is not read as protobuf; send application/json"));
+        }
     };
     object["apiVersion"] = api_version.into();
     object["kind"] = kind.into();
@@ -263,15 +267,22 @@ mod tests {
 
     #[test]
     fn core_kinds_are_read_and_others_refused() {
-        let metadata = Some(ObjectMeta { name: Some("a".into()), namespace: Some(String::new()), ..Default::default() });
+        let metadata =
+            Some(ObjectMeta { name: Some("a".into()), namespace: Some(String::new()), ..Default::default() });
         let namespace = Namespace { metadata: metadata.clone() };
         assert_eq!(
             to_json(&body("Namespace", namespace.encode_to_vec())).unwrap(),
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}})
         );
         let target = IntOrString { kind: Some(0), number: Some(8080), text: Some(String::new()) };
-        let port = ServicePort { port: Some(80), target_port: Some(target), node_port: Some(0), ..Default::default() };
-        let service = Service { metadata, spec: Some(ServiceSpec { ports: vec![port], ..Default::default() }) };
+        let port = ServicePort {
+            port: Some(80),
+            target_port: Some(target),
+            node_port: Some(0),
+            ..Default::default()
+        };
+        let service =
+            Service { metadata, spec: Some(ServiceSpec { ports: vec![port], ..Default::default() }) };
         let value = to_json(&body("Service", service.encode_to_vec())).unwrap();
         assert_eq!(value["spec"], json!({"ports": [{"port": 80, "targetPort": 8080}]}));
         assert!(to_json(&body("Pod", Vec::new())).is_err());

@@ -92,7 +92,11 @@ async fn route(api: &Api, who: &str, peer: Peer, parts: &Parts, body: Body) -> R
 /// Everything that is no object: the front page, discovery, OpenAPI.
 fn document(api: &Api, parts: &Parts, segments: &[&str]) -> Result<Option<Response>, Status> {
     let accepts_aggregated = || {
-        accept(parts).any(|offer| offer.contains("as=APIGroupDiscoveryList") && offer.contains("v=v2") && !offer.contains("v=v2beta1"))
+        accept(parts).any(|offer| {
+            offer.contains("as=APIGroupDiscoveryList")
+                && offer.contains("v=v2")
+                && !offer.contains("v=v2beta1")
+        })
     };
     let aggregated = |core: bool| {
         let mut response = json_response(StatusCode::OK, &discovery::aggregated(core));
@@ -133,7 +137,12 @@ fn front_page(api: &Api) -> Response {
     text.into_response()
 }
 
-async fn list(api: &Api, parts: &Parts, target: &Target, parameters: &Parameters) -> Result<Response, Status> {
+async fn list(
+    api: &Api,
+    parts: &Parts,
+    target: &Target,
+    parameters: &Parameters,
+) -> Result<Response, Status> {
     let selector = selector(parameters, "")?;
     let (items, revision) = api.objects.list(target).await?;
     // A client may ask for a list that is not older than what it has seen.
@@ -173,13 +182,19 @@ async fn start_watch(
     let after = match text("resourceVersion") {
         "" | "0" => None,
         _ if initial_events => None,
-        number => Some(number.parse().map_err(|_| Status::bad_request(format!("invalid resource version \"{number}\"")))?),
+        number => Some(
+            number
+                .parse()
+                .map_err(|_| Status::bad_request(format!("invalid resource version \"{number}\"")))?,
+        ),
     };
     let timeout = match text("timeoutSeconds") {
         // Spread, so that the watches of one restart don't all end together.
         "" => Duration::from_secs(fastrand::u64(1800..3600)),
         number => Duration::from_secs(
-            number.parse().map_err(|_| Status::bad_request(format!("timeoutSeconds: \"{number}\" is not a number")))?,
+            number
+                .parse()
+                .map_err(|_| Status::bad_request(format!("timeoutSeconds: \"{number}\" is not a number")))?,
         )
         .min(WATCH_TIMEOUT_MAX),
     };
@@ -231,14 +246,18 @@ fn write_options(parameters: &Parameters) -> Result<WriteOptions, Status> {
     let dry_run = match parameters.get("dryRun").map(String::as_str) {
         None | Some("") => false,
         Some("All") => true,
-        Some(other) => return Err(Status::bad_request(format!("dryRun: \"{other}\" is not known, only \"All\""))),
+        Some(other) => {
+            return Err(Status::bad_request(format!("dryRun: \"{other}\" is not known, only \"All\"")));
+        }
     };
     let fields = match parameters.get("fieldValidation").map(String::as_str) {
         None | Some("" | "Warn") => FieldValidation::Warn,
         Some("Strict") => FieldValidation::Strict,
         Some("Ignore") => FieldValidation::Ignore,
         Some(other) => {
-            return Err(Status::bad_request(format!("fieldValidation: \"{other}\" is none of Ignore, Warn, Strict")));
+            return Err(Status::bad_request(format!(
+                "fieldValidation: \"{other}\" is none of Ignore, Warn, Strict"
+            )));
         }
     };
     Ok(WriteOptions { dry_run, fields })
@@ -248,7 +267,9 @@ async fn json_body(parts: &Parts, body: Body) -> Result<Value, Status> {
     match media_type(parts) {
         "" | "application/json" => parse(&read(body).await?),
         protobuf::MEDIA_TYPE => protobuf::to_json(&read(body).await?).map_err(Status::unsupported_media),
-        other => Err(Status::unsupported_media(format!("a body of {other} is not read here; send application/json"))),
+        other => Err(Status::unsupported_media(format!(
+            "a body of {other} is not read here; send application/json"
+        ))),
     }
 }
 
@@ -298,11 +319,13 @@ async fn read(body: Body) -> Result<bytes::Bytes, Status> {
 
 /// serde_json bounds the depth (128), so that no later recursion is deeper.
 fn parse(bytes: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(bytes).map_err(|error| Status::bad_request(format!("the body is not valid JSON: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| Status::bad_request(format!("the body is not valid JSON: {error}")))
 }
 
 fn media_type(parts: &Parts) -> &str {
-    let value = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let value =
+        parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
@@ -337,11 +360,20 @@ fn quotable(text: &str) -> String {
     short.replace('\\', "\\\\").replace('"', "\\\"")
 }
 
-fn shown(parts: &Parts, parameters: &Parameters, target: &Target, code: StatusCode, object: Value) -> Response {
+fn shown(
+    parts: &Parts,
+    parameters: &Parameters,
+    target: &Target,
+    code: StatusCode,
+    object: Value,
+) -> Response {
     match table_wish(parts, parameters) {
         Some(carried) => {
             let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-            json_response(code, &table::table(target.info, &[object], &revision, carried, true, SystemTime::now()))
+            json_response(
+                code,
+                &table::table(target.info, &[object], &revision, carried, true, SystemTime::now()),
+            )
         }
         None => json_response(code, &object),
     }
@@ -349,9 +381,12 @@ fn shown(parts: &Parts, parameters: &Parameters, target: &Target, code: StatusCo
 
 /// Whether the client prefers a table, and what is to be in its rows.
 fn table_wish(parts: &Parts, parameters: &Parameters) -> Option<RowObject> {
-    let wanted = |offer: &str| offer.contains("as=Table") && offer.contains("g=meta.k8s.io") && !offer.contains("v=v1beta1");
+    let wanted = |offer: &str| {
+        offer.contains("as=Table") && offer.contains("g=meta.k8s.io") && !offer.contains("v=v1beta1")
+    };
     // The first offer that we can answer decides.
-    let first = accept(parts).find(|offer| wanted(offer) || offer.as_str() == "application/json" || offer.as_str() == "*/*")?;
+    let first = accept(parts)
+        .find(|offer| wanted(offer) || offer.as_str() == "application/json" || offer.as_str() == "*/*")?;
     wanted(&first).then(|| match parameters.get("includeObject").map(String::as_str) {
         Some("None") => RowObject::None,
         Some("Object") => RowObject::Whole,
@@ -378,7 +413,14 @@ fn is_true(parameters: &Parameters, name: &str) -> bool {
     matches!(parameters.get(name).map(String::as_str), Some("1" | "true" | "True"))
 }
 
-fn record(api: &Api, who: &str, peer: Peer, parts: &Parts, target: &Target, written: &Result<Written, Status>) {
+fn record(
+    api: &Api,
+    who: &str,
+    peer: Peer,
+    parts: &Parts,
+    target: &Target,
+    written: &Result<Written, Status>,
+) {
     let verb = match parts.method {
         Method::POST => "create",
         Method::PUT => "update",

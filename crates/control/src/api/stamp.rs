@@ -12,7 +12,8 @@ use weft_store::{Revision, Stored};
 use crate::clock;
 
 /// Fields of the metadata that a client can neither set nor change.
-const SERVER_FIELDS: [&str; 5] = ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
+const SERVER_FIELDS: [&str; 5] =
+    ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
 
 /// Marks a new object: who it is for ever, and since when.
 pub(crate) fn newborn(object: &mut Value, now: SystemTime) {

@@ -24,21 +24,13 @@ impl Status {
     }
 
     pub(crate) fn not_found(info: &KindInfo, name: &str) -> Status {
-        Status::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            format!("{} \"{name}\" not found", resource(info)),
-        )
-        .about(info, name)
+        Status::new(StatusCode::NOT_FOUND, "NotFound", format!("{} \"{name}\" not found", resource(info)))
+            .about(info, name)
     }
 
     /// The path names nothing that this server has.
     pub(crate) fn no_such_path() -> Status {
-        Status::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            "the server could not find the requested resource",
-        )
+        Status::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource")
     }
 
     pub(crate) fn already_exists(info: &KindInfo, name: &str) -> Status {
@@ -114,7 +106,9 @@ impl Status {
         Status::new(
             StatusCode::MISDIRECTED_REQUEST,
             "Forbidden",
-            format!("this control plane is not called \"{host}\"; use localhost, or the address that it listens on"),
+            format!(
+                "this control plane is not called \"{host}\"; use localhost, or the address that it listens on"
+            ),
         )
     }
 

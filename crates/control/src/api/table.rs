@@ -48,7 +48,9 @@ fn columns(info: &KindInfo) -> Value {
     };
     let mut all = vec![definition("Name", "string", "name", "Name of the object.", false)];
     all.extend(
-        info.columns.iter().map(|column| definition(column.name, column.kind, "", column.description, column.wide)),
+        info.columns
+            .iter()
+            .map(|column| definition(column.name, column.kind, "", column.description, column.wide)),
     );
     all.push(definition("Age", "string", "", "How long ago the object was made.", false));
     Value::Array(all)
@@ -149,8 +151,12 @@ mod tests {
         });
         let now = UNIX_EPOCH + Duration::from_secs(40);
         let table = table(Kind::Service.info(), &[service], "7", RowObject::Metadata, true, now);
-        let names: Vec<&str> =
-            table["columnDefinitions"].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect();
+        let names: Vec<&str> = table["columnDefinitions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|c| c["name"].as_str())
+            .collect();
         assert_eq!((names.first(), names.last()), (Some(&"Name"), Some(&"Age")));
         let cells = table["rows"][0]["cells"].as_array().cloned().unwrap_or_default();
         assert_eq!(cells.len(), names.len());

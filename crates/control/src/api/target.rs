@@ -52,17 +52,12 @@ impl Target {
             .find(|info| info.group == group && info.plural == plural)
             .ok_or_else(Status::no_such_path)?;
         let version = versions(info).find(|known| *known == version).ok_or_else(Status::no_such_path)?;
-        let placed = if info.namespaced { !namespace.is_empty() || name.is_none() } else { namespace.is_empty() };
+        let placed =
+            if info.namespaced { !namespace.is_empty() || name.is_none() } else { namespace.is_empty() };
         if !placed || name == Some("") || (part == Part::Status && !has_status(info)) {
             return Err(Status::no_such_path());
         }
-        Ok(Target {
-            info,
-            version,
-            namespace: namespace.to_owned(),
-            name: name.map(str::to_owned),
-            part,
-        })
+        Ok(Target { info, version, namespace: namespace.to_owned(), name: name.map(str::to_owned), part })
     }
 
     /// The same place, with a name in it.

@@ -183,8 +183,12 @@ impl Feed {
         }
         let target = &self.request.target;
         let object = match self.request.table {
-            None => json!({ "kind": target.info.name, "apiVersion": target.api_version(), "metadata": metadata }),
-            Some(_) => json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": [] }),
+            None => {
+                json!({ "kind": target.info.name, "apiVersion": target.api_version(), "metadata": metadata })
+            }
+            Some(_) => {
+                json!({ "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "rows": [] })
+            }
         };
         self.send("BOOKMARK", &object).await
     }

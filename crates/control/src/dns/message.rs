@@ -118,7 +118,8 @@ impl Answerer {
     /// Completes an answer with what upstream says.
     pub(crate) async fn ask(&self, pending: Pending) -> Option<Vec<u8>> {
         let Pending { mut reply, query, bytes_max } = pending;
-        let Found { code, answers, authorities } = self.upstream.lookup(query.name(), query.query_type()).await;
+        let Found { code, answers, authorities } =
+            self.upstream.lookup(query.name(), query.query_type()).await;
         reply.metadata.response_code = code;
         reply.add_answers(answers).add_authorities(authorities);
         match packed(&reply, bytes_max) {

@@ -108,7 +108,9 @@ fn said(name: &str, kind: RecordType, turn: usize) -> String {
 #[test]
 fn the_zone_answers_names_of_the_mesh() {
     use RecordType::{A, AAAA, ANY, NS, SOA, SRV, TXT};
-    let check = |name: &str, kind: RecordType, expected: &str| assert_eq!(said(name, kind, 0), expected, "{name} {kind}");
+    let check = |name: &str, kind: RecordType, expected: &str| {
+        assert_eq!(said(name, kind, 0), expected, "{name} {kind}")
+    };
     check("cart.shop.mesh.internal.", A, "A 240.240.0.1");
     check("CART.Shop.mesh.INTERNAL", A, "A 240.240.0.1");
     check("cart.shop.mesh.internal.", AAAA, "empty");
@@ -182,7 +184,11 @@ fn no_packet_is_too_odd() {
     // Every cut and every changed byte of a question: an answer, FORMERR or silence, and no panic.
     for end in 0..whole.len() {
         let cut = reply(&answerer, &whole[..end], "127.0.0.1", Transport::Udp);
-        assert_eq!(cut.map(|cut| cut.metadata.response_code), (end >= 12).then_some(ResponseCode::FormErr), "{end}");
+        assert_eq!(
+            cut.map(|cut| cut.metadata.response_code),
+            (end >= 12).then_some(ResponseCode::FormErr),
+            "{end}"
+        );
     }
     for at in 0..whole.len() {
         for value in 0..=255 {
@@ -197,7 +203,10 @@ fn no_packet_is_too_odd() {
     // A name that points at itself.
     let mut looped = whole[..12].to_vec();
     looped.extend([0xc0, 12, 0, 1, 0, 1]);
-    assert_eq!(reply(&answerer, &looped, "127.0.0.1", Transport::Udp).unwrap().metadata.response_code, ResponseCode::FormErr);
+    assert_eq!(
+        reply(&answerer, &looped, "127.0.0.1", Transport::Udp).unwrap().metadata.response_code,
+        ResponseCode::FormErr
+    );
 }
 
 #[test]
@@ -227,7 +236,8 @@ fn what_is_no_plain_question_is_refused() {
 #[test]
 fn an_answer_that_is_too_long_for_udp_is_cut_and_whole_by_tcp() {
     let mut large = snapshot();
-    let instances = (0..200).map(|n| instance(&format!("db-{n}"), &format!("10.0.1.{n}"), Health::Healthy)).collect();
+    let instances =
+        (0..200).map(|n| instance(&format!("db-{n}"), &format!("10.0.1.{n}"), Health::Healthy)).collect();
     let db = service("db", None, Vec::new(), instances);
     large.services.insert(db.id.clone(), Arc::new(db));
     let (_, snapshot) = watch::channel(Arc::new(large));
@@ -254,7 +264,10 @@ async fn udp_answers_and_survives_rubbish() {
     for rubbish in [&b""[..], b"x", &[0xff; 600], &[0; 12]] {
         socket.send_to(rubbish, address).await.unwrap();
     }
-    socket.send_to(&question("cart.shop.mesh.internal.", RecordType::A).to_vec().unwrap(), address).await.unwrap();
+    socket
+        .send_to(&question("cart.shop.mesh.internal.", RecordType::A).to_vec().unwrap(), address)
+        .await
+        .unwrap();
     // A name of the world, with no upstream: SERVFAIL, and in the meantime others are answered.
     let mut other = question("example.com.", RecordType::A);
     other.metadata.id = 43;

@@ -27,10 +27,17 @@ const RECORDS_MAX: usize = 256;
 pub(crate) enum Answer {
     /// The name is outside the zone.
     NotOurs,
-    Records { answers: Vec<Record>, additionals: Vec<Record> },
+    Records {
+        answers: Vec<Record>,
+        additionals: Vec<Record>,
+    },
     /// The name exists, but not with records of this type.
-    Empty { soa: Box<Record> },
-    NoSuchName { soa: Box<Record> },
+    Empty {
+        soa: Box<Record>,
+    },
+    NoSuchName {
+        soa: Box<Record>,
+    },
 }
 
 /// Answers one question. `turn` rotates lists, so that callers who take the first differ.
@@ -42,11 +49,8 @@ pub(crate) fn answer(snapshot: &Snapshot, name: &Name, kind: RecordType, turn: u
         return Answer::NotOurs;
     }
     let inside = usize::from(asked.num_labels() - zone.num_labels());
-    let labels: Vec<String> = asked
-        .iter()
-        .take(inside)
-        .map(|label| String::from_utf8_lossy(label).to_ascii_lowercase())
-        .collect();
+    let labels: Vec<String> =
+        asked.iter().take(inside).map(|label| String::from_utf8_lossy(label).to_ascii_lowercase()).collect();
     let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
     let question = Question { snapshot, zone: &zone, name, kind, turn };
     let found = match labels.as_slice() {
@@ -102,7 +106,9 @@ impl Question<'_> {
             return None;
         }
         Some(match self.kind {
-            RecordType::A | RecordType::ANY | RecordType::AAAA => self.addresses(namespace, name, self.name, self.kind),
+            RecordType::A | RecordType::ANY | RecordType::AAAA => {
+                self.addresses(namespace, name, self.name, self.kind)
+            }
             RecordType::SRV => self
                 .ports(namespace, name)
                 .iter()
@@ -158,7 +164,9 @@ impl Question<'_> {
             Some(_) => at(&[service, namespace], port.port).into_iter().collect(),
             None => self
                 .serving(namespace, service)
-                .filter_map(|instance| at(&[&instance.name, service, namespace], instance.port(&port.target)?))
+                .filter_map(|instance| {
+                    at(&[&instance.name, service, namespace], instance.port(&port.target)?)
+                })
                 .collect(),
         }
     }
@@ -173,7 +181,9 @@ impl Question<'_> {
                 continue;
             }
             seen.push(&srv.target);
-            if let self::Answer::Records { answers, .. } = self::answer(self.snapshot, &srv.target, RecordType::A, self.turn) {
+            if let self::Answer::Records { answers, .. } =
+                self::answer(self.snapshot, &srv.target, RecordType::A, self.turn)
+            {
                 additionals.extend(answers);
             }
         }
@@ -181,7 +191,8 @@ impl Question<'_> {
     }
 
     fn exists(&self, namespace: &str, name: &str) -> bool {
-        self.view(namespace, name).is_some() || self.snapshot.object(Kind::ExternalService, namespace, name).is_some()
+        self.view(namespace, name).is_some()
+            || self.snapshot.object(Kind::ExternalService, namespace, name).is_some()
     }
 
     fn has_namespace(&self, namespace: &str) -> bool {
@@ -216,7 +227,9 @@ impl Question<'_> {
         if let Some(view) = self.view(namespace, name) {
             return view.ports.iter().map(|port| named(&port.name, port.clone())).collect();
         }
-        let Some(stamped) = self.snapshot.object(Kind::ExternalService, namespace, name) else { return Vec::new() };
+        let Some(stamped) = self.snapshot.object(Kind::ExternalService, namespace, name) else {
+            return Vec::new();
+        };
         let Body::ExternalService(external) = &stamped.object.body else { return Vec::new() };
         external
             .ports
@@ -224,7 +237,12 @@ impl Question<'_> {
             .map(|port| {
                 let called = port.name.clone().or_else(|| Some(external_name(port.protocol).to_owned()));
                 let number = port.port;
-                let port = Port { name: None, port: number, target: Target::Number(number), protocol: Protocol::Tcp };
+                let port = Port {
+                    name: None,
+                    port: number,
+                    target: Target::Number(number),
+                    protocol: Protocol::Tcp,
+                };
                 named(&called, port)
             })
             .collect()

@@ -70,7 +70,8 @@ fn own_certificate(
 ) -> anyhow::Result<watch::Receiver<Arc<rustls::ServerConfig>>> {
     let make = |core: &Core| -> anyhow::Result<(Svid, Arc<rustls::ServerConfig>)> {
         let ttl = core.now().mesh.certificates.ttl.get();
-        let addresses: Vec<IpAddr> = core.config.advertise.into_iter().chain([core.config.xds.ip()]).collect();
+        let addresses: Vec<IpAddr> =
+            core.config.advertise.into_iter().chain([core.config.xds.ip()]).collect();
         let svid = core.authority.own_svid(&addresses, SystemTime::now(), ttl)?;
         let config =
             weft_identity::tls::server_config_optional_client(&svid, core.authority.bundle(), &["h2"])?;

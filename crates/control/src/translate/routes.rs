@@ -78,6 +78,9 @@ pub fn routes(made: &mut Made<'_>, service: &ServiceView, port: &Port) -> Vec<ro
     attached.iter().map(|(rule, wanted)| actions::of_rule(made, service, port, rule, *wanted)).collect()
 }
 
+/// As long as a TCP connection without a tunnel.
+const TUNNEL_IDLE: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// CONNECT to a port that speaks no HTTP: the tunnel ends here and its bytes go on.
 pub fn tunnel(stamp: &Stamp<'_>, name: String, cluster: String) -> route::Route {
     use route::route_action::upgrade_config::ConnectConfig;
@@ -92,6 +95,8 @@ pub fn tunnel(stamp: &Stamp<'_>, name: String, cluster: String) -> route::Route 
         action: Some(route::route::Action::Route(route::RouteAction {
             cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
             timeout: Some(super::proto::duration(std::time::Duration::ZERO)),
+            // Not the 300 s of HTTP streams: a pool of database connections may be quiet for longer.
+            idle_timeout: Some(super::proto::duration(TUNNEL_IDLE)),
             upgrade_configs: vec![UpgradeConfig {
                 upgrade_type: "CONNECT".to_owned(),
                 connect_config: Some(ConnectConfig::default()),

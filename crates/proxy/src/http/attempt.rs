@@ -287,7 +287,9 @@ fn refused(error: &hyper::Error) -> bool {
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<::h2::Error>() {
             return error.reason() == Some(::h2::Reason::REFUSED_STREAM)
-                || (error.is_go_away() && error.is_remote() && error.reason() == Some(::h2::Reason::NO_ERROR));
+                || (error.is_go_away()
+                    && error.is_remote()
+                    && error.reason() == Some(::h2::Reason::NO_ERROR));
         }
         cause = error.source();
     }

@@ -182,7 +182,10 @@ impl Body for TryBody {
 
     fn is_end_stream(&self) -> bool {
         self.copy.is_none()
-            && self.shared.as_ref().is_none_or(|shared| shared.incoming.borrow().as_ref().is_none_or(Body::is_end_stream))
+            && self
+                .shared
+                .as_ref()
+                .is_none_or(|shared| shared.incoming.borrow().as_ref().is_none_or(Body::is_end_stream))
     }
 
     fn size_hint(&self) -> SizeHint {

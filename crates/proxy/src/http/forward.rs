@@ -219,7 +219,8 @@ fn mirror(outgoing: Outgoing<'_>, target: &Target, body: &RequestBody) {
         let (cluster, peer, target) = (Rc::clone(cluster), Rc::clone(peer), target.clone());
         let (downstream, body) = (outgoing.downstream, body.copy());
         tokio::task::spawn_local(async move {
-            let sent = tokio::time::timeout(TIMEOUT, send_copy(&cluster, &peer, target, body, downstream)).await;
+            let sent =
+                tokio::time::timeout(TIMEOUT, send_copy(&cluster, &peer, target, body, downstream)).await;
             if !matches!(sent, Ok(Ok(()))) {
                 tracing::debug!(cluster = %cluster.cluster.name, "a mirrored request failed");
             }
@@ -268,8 +269,11 @@ impl Times {
     fn of(outgoing: &Outgoing<'_>) -> Times {
         let Outgoing { forwarding, cluster, .. } = outgoing;
         let now = Instant::now();
-        let streams =
-            [forwarding.max_stream, outgoing.view.config.timeouts.max_stream, cluster.cluster.http.max_stream];
+        let streams = [
+            forwarding.max_stream,
+            outgoing.view.config.timeouts.max_stream,
+            cluster.cluster.http.max_stream,
+        ];
         let whole = streams
             .into_iter()
             .chain([forwarding.timeout])

@@ -136,7 +136,11 @@ pub async fn while_moving<F: Future>(work: F, mut watch: Option<Watch>) -> Optio
         std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
         std::task::Poll::Pending => match &mut watch {
             Some(watch) => {
-                if watch.on_wait(cx) { std::task::Poll::Ready(None) } else { std::task::Poll::Pending }
+                if watch.on_wait(cx) {
+                    std::task::Poll::Ready(None)
+                } else {
+                    std::task::Poll::Pending
+                }
             }
             None => std::task::Poll::Pending,
         },

@@ -23,8 +23,7 @@ use weft_routing::{
 use super::{
     body::{RequestBody, ResponseBody},
     forward::{self, Outgoing},
-    h1,
-    forwarded,
+    forwarded, h1,
     headers::X_REQUEST_ID,
     reply::{self, Reason, refuse},
     tunnel,
@@ -265,16 +264,14 @@ impl CanonicalHead {
             (None, Some(host)) => host.to_str().map_err(|_| bad_request("host_not_ascii"))?,
             (None, None) => return Err(bad_request("no_host")),
         };
-        let mut authority = host::canonical(authority).map_err(|_| bad_request("bad_authority"))?.into_owned();
-        let (name, port) = host::split_port(&authority);
-        let strip = match view.config.strip_port {
-            StripPort::Keep => false,
-            StripPort::Matching => port == Some(peer.destination.port()),
-            StripPort::Any => port.is_some(),
-        };
+        let mut authority =
+            host::canonical(authority).map_err(|_| bad_request("bad_authority"))?.into_owned();
         // A CONNECT's port is what it is about.
-        if strip && parts.method != Method::CONNECT {
-            authority.truncate(name.len());
+        if view.config.strip_port != StripPort::Keep && parts.method != Method::CONNECT {
+            let (name, port) = host::split_port(&authority);
+            let strip = view.config.strip_port == StripPort::Any || port == Some(peer.destination.port());
+            let length = if strip { name.len() } else { authority.len() };
+            authority.truncate(length);
         }
         if parts.method == Method::CONNECT {
             return Ok(CanonicalHead { authority, path: None });

@@ -205,12 +205,8 @@ fn restore_upgrade(headers: &mut HeaderMap, protocol: Option<HeaderValue>) {
 }
 
 /// Copies until both sides have ended. The record ends with it.
-async fn carry<U>(
-    client: OnUpgrade,
-    mut upstream: U,
-    mut record: Box<RequestRecord>,
-    idle_timeout: Duration,
-) where
+async fn carry<U>(client: OnUpgrade, mut upstream: U, mut record: Box<RequestRecord>, idle_timeout: Duration)
+where
     U: AsyncRead + AsyncWrite + Unpin,
 {
     let client: Upgraded = match client.await {

@@ -190,8 +190,7 @@ impl ClusterState {
         }
         let now = Instant::now();
         let members = self.members.borrow();
-        let ejected =
-            members.states.iter().flatten().filter(|state| state.memory.is_ejected(|| now)).count();
+        let ejected = members.states.iter().flatten().filter(|state| state.memory.is_ejected(|| now)).count();
         if outlier::may_eject(ejected, members.states.len(), settings) {
             tracing::warn!(cluster = %self.cluster.name, address = %endpoint.address, "an endpoint is ejected");
             endpoint.memory.eject(settings, now);

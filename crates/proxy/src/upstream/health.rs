@@ -105,11 +105,9 @@ async fn watch(
     loop {
         let tls = settings(&cluster, &identity, &check.kind);
         let good = match tls {
-            Ok(tls) => {
-                tokio::time::timeout(check.timeout, ask(&check.kind, target, tls.as_ref(), dial))
-                    .await
-                    .unwrap_or(false)
-            }
+            Ok(tls) => tokio::time::timeout(check.timeout, ask(&check.kind, target, tls.as_ref(), dial))
+                .await
+                .unwrap_or(false),
             Err(()) => false,
         };
         if let Some(healthy) = standing.on_result(good, &check) {
@@ -171,12 +169,7 @@ impl Standing {
     }
 }
 
-async fn ask(
-    kind: &HealthCheckKind,
-    target: SocketAddr,
-    tls: Option<&TlsSettings>,
-    dial: Dial,
-) -> bool {
+async fn ask(kind: &HealthCheckKind, target: SocketAddr, tls: Option<&TlsSettings>, dial: Dial) -> bool {
     let asking = async {
         let stream = connect(target, tls, dial).await.map_err(|error| error.to_string())?;
         match kind {

@@ -152,7 +152,10 @@ mod tests {
         let gateway = OutlierDetection { enforcing_consecutive_gateway_failure_percent: 100, ..settings() };
         assert_eq!(noted(&gateway, &[GatewayError, GatewayError]), [false, true]);
         let split = OutlierDetection { split_local_origin: true, ..settings() };
-        assert_eq!(noted(&split, &[LocalFailure, ServerError, LocalFailure, LocalFailure]), [false, false, false, true]);
+        assert_eq!(
+            noted(&split, &[LocalFailure, ServerError, LocalFailure, LocalFailure]),
+            [false, false, false, true]
+        );
         let off = OutlierDetection { consecutive_5xx: 0, ..settings() };
         assert_eq!(noted(&off, &[ServerError; 9]), [false; 9]);
     }

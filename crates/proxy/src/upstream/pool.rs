@@ -170,7 +170,9 @@ impl Pool {
 
     async fn handshake_h2(&self, opening: Opening) -> Result<http2::SendRequest<TryBody>, ConnectError> {
         let stream = connect(self.address, opening.tls.as_ref(), opening.dial).await?;
-        h2::client(stream, opening.h2, opening.held).await.map_err(|source| ConnectError::Http { address: self.address, source })
+        h2::client(stream, opening.h2, opening.held)
+            .await
+            .map_err(|source| ConnectError::Http { address: self.address, source })
     }
 
     fn take_h1(&self, generation: u64) -> Option<Lease> {

@@ -66,10 +66,7 @@ fn locality(reader: &mut Reader, group: &pb::LocalityLbEndpoints, names: Names) 
         reader.problem_at("priority", format!("is more than {PRIORITY_MAX}: {}", group.priority));
     }
     let locality = group.locality.as_ref().map(|locality| {
-        Arc::new(Locality {
-            region: locality.region.as_str().into(),
-            zone: locality.zone.as_str().into(),
-        })
+        Arc::new(Locality { region: locality.region.as_str().into(), zone: locality.zone.as_str().into() })
     });
     reader.list("lb_endpoints", &group.lb_endpoints, |reader, member| {
         let found = match member.host_identifier.as_ref() {

@@ -15,8 +15,8 @@ use super::reader::Reader;
 use super::{access_log, core, rbac, route};
 use crate::fields::type_name;
 use crate::types::{
-    Codec, EscapedSlashes, ForwardClientCert, HttpConfig, HttpFilter, HttpLimits, HttpTimeouts,
-    PathPolicy, RequestIdPolicy, RouteSource, ServerHeader, StripPort, Upgrades,
+    Codec, EscapedSlashes, ForwardClientCert, HttpConfig, HttpFilter, HttpLimits, HttpTimeouts, PathPolicy,
+    RequestIdPolicy, RouteSource, ServerHeader, StripPort, Upgrades,
 };
 
 pub(super) fn http(
@@ -93,10 +93,7 @@ pub(super) fn http(
         routes: routes?,
         filters: filters?,
         access_log: access_log::access_logs(reader, &config.access_log),
-        path: PathPolicy {
-            merge_slashes: config.merge_slashes,
-            escaped_slashes: escaped_slashes?,
-        },
+        path: PathPolicy { merge_slashes: config.merge_slashes, escaped_slashes: escaped_slashes? },
         strip_port,
         upgrades: upgrades(reader, &config.upgrade_configs),
         timeouts,

@@ -402,6 +402,119 @@ fn a_cluster_with_tls_and_http2_is_read_and_its_mistakes_are_told() {
 }
 
 #[test]
+fn what_is_not_done_is_refused_by_its_path() {
+    let edited = |prefix: &str, value: &str| {
+        let option = core_pb::HeaderValueOption {
+            header: Some(core_pb::HeaderValue {
+                key: "x".to_owned(),
+                value: value.to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut found = route_to("c");
+        match prefix {
+            "request" => found.request_headers_to_add = vec![option],
+            _ => found.response_headers_to_add = vec![option],
+        }
+        found
+    };
+    let mut forwarded = route_to("c");
+    let mut limited = route_to("c");
+    let mut unlimited = route_to("c");
+    let action = |route: &mut route_pb::Route, change: &dyn Fn(&mut route_pb::RouteAction)| {
+        if let Some(Action::Route(action)) = route.action.as_mut() {
+            change(action);
+        }
+    };
+    action(&mut forwarded, &|action| {
+        action.upgrade_configs = vec![route_pb::route_action::UpgradeConfig {
+            upgrade_type: "CONNECT".to_owned(),
+            ..Default::default()
+        }];
+    });
+    let per_try = |seconds: i64| {
+        Some(route_pb::RetryPolicy {
+            per_try_idle_timeout: Some(PbDuration { seconds, nanos: 0 }),
+            ..Default::default()
+        })
+    };
+    action(&mut limited, &|action| action.retry_policy = per_try(1));
+    action(&mut unlimited, &|action| action.retry_policy = per_try(0));
+    let problems = route_problems(routes(vec![
+        edited("request", "%UPSTREAM_HOST%"),
+        edited("request", "%REQ(:path)%"),
+        edited("response", "%REQ(x-id)%"),
+        forwarded,
+        limited,
+        unlimited,
+        edited("request", "%REQ(x-id)%"),
+        edited("response", "%UPSTREAM_HOST%"),
+    ]));
+    let at = "virtual_hosts[0].routes";
+    let expected = [
+        format!("{at}[0].request_headers_to_add[0].header.value"),
+        format!("{at}[1].request_headers_to_add[0].header.value"),
+        format!("{at}[2].response_headers_to_add[0].header.value"),
+        format!("{at}[3].route.upgrade_configs[0].connect_config"),
+        format!("{at}[4].route.retry_policy.per_try_idle_timeout"),
+    ];
+    let paths: Vec<&str> = problems.iter().filter_map(|text| Some(text.split_once(": ")?.0)).collect();
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn servers_are_checked_by_what_the_proxy_can_check() {
+    use envoy_types::pb::envoy::config::cluster::v3 as pb;
+    use tls_pb::common_tls_context::ValidationContextType;
+    let problems = |sni: &str, validation: tls_pb::CertificateValidationContext| {
+        let context = tls_pb::UpstreamTlsContext {
+            sni: sni.to_owned(),
+            common_tls_context: Some(tls_pb::CommonTlsContext {
+                validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let cluster = pb::Cluster {
+            name: "c".to_owned(),
+            transport_socket: Some(core_pb::TransportSocket {
+                name: "tls".to_owned(),
+                config_type: Some(core_pb::transport_socket::ConfigType::TypedConfig(pack_any(context))),
+            }),
+            ..pb::Cluster::default()
+        };
+        crate::cluster(&pack_any(cluster), Strictness::Own).err().map_or(0, |problems| problems.len())
+    };
+    let of = |name: Option<(i32, &str)>, system: bool| tls_pb::CertificateValidationContext {
+        system_root_certs: system.then(Default::default),
+        ca_certificate_provider_instance: (!system).then(|| tls_pb::CertificateProviderPluginInstance {
+            instance_name: "default".to_owned(),
+            ..Default::default()
+        }),
+        match_typed_subject_alt_names: name
+            .into_iter()
+            .map(|(san_type, name)| tls_pb::SubjectAltNameMatcher {
+                san_type,
+                matcher: Some(StringMatcher {
+                    match_pattern: Some(MatchPattern::Exact(name.to_owned())),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let (dns, uri) = (2, 3);
+    assert_eq!(problems("a.example", of(None, true)), 0);
+    assert_eq!(problems("a.example", of(Some((dns, "A.example")), true)), 0);
+    assert_eq!(problems("a.example", of(Some((dns, "b.example")), true)), 1);
+    assert_eq!(problems("", of(None, true)), 1);
+    assert_eq!(problems("p80.mesh.internal", of(Some((uri, "spiffe://mesh.internal/a")), false)), 0);
+    assert_eq!(problems("p80.mesh.internal", of(Some((dns, "a")), false)), 1);
+}
+
+#[test]
 fn wrong_types_and_garbage_are_refused() {
     let any = |type_url: &str, value: &[u8]| Any { type_url: type_url.to_owned(), value: value.to_vec() };
     let cluster = "type.googleapis.com/envoy.config.cluster.v3.Cluster";

@@ -31,7 +31,10 @@ pub(super) fn downstream(reader: &mut Reader, context: &pb::DownstreamTlsContext
     }
     let required = context.require_client_certificate.as_ref().is_some_and(|required| required.value);
     if common.max_version == TlsVersion::V1_2 {
-        reader.problem_at("common_tls_context.tls_params", "has a maximum of TLS 1.2; 1.3 is always taken here");
+        reader.problem_at(
+            "common_tls_context.tls_params",
+            "has a maximum of TLS 1.2; 1.3 is always taken here",
+        );
     }
     if let Some(validation) = &common.validation {
         let own = matches!(validation.ca, CaSource::None | CaSource::Sds(_) | CaSource::Provider { .. });
@@ -78,7 +81,10 @@ pub(super) fn upstream(reader: &mut Reader, context: &pb::UpstreamTlsContext) ->
         reader.problem_at("sni", "has more than 255 bytes");
     }
     if common.max_version == TlsVersion::V1_2 {
-        reader.problem_at("common_tls_context.tls_params", "has a maximum of TLS 1.2; 1.3 is always offered here");
+        reader.problem_at(
+            "common_tls_context.tls_params",
+            "has a maximum of TLS 1.2; 1.3 is always offered here",
+        );
     }
     let validation = common.validation.as_ref();
     reader.at("common_tls_context", |reader| upstream_names(reader, &context.sni, validation));
@@ -112,7 +118,8 @@ fn upstream_names(reader: &mut Reader, sni: &str, validation: Option<&Validation
         }
         _ if sni.is_empty() => reader.problem("needs an sni, the name that the server is checked by"),
         _ => {
-            let named = of(SanKind::Dns).any(|name| exact(name).is_some_and(|name| name.eq_ignore_ascii_case(sni)));
+            let named =
+                of(SanKind::Dns).any(|name| exact(name).is_some_and(|name| name.eq_ignore_ascii_case(sni)));
             if !validation.names.is_empty() && !named {
                 reader.problem("wants another name than the sni, which is what the server is checked by");
             }

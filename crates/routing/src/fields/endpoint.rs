@@ -30,7 +30,12 @@ pub static CLUSTER_LOAD_ASSIGNMENT_POLICY: Schema = Schema {
     name: "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
     rows: &[
         many(2, "drop_overloads", Supported, Message(&CLUSTER_LOAD_ASSIGNMENT_POLICY_DROP_OVERLOAD)),
-        one(3, "overprovisioning_factor", Warn("a priority gives way as a whole, below the panic threshold"), Message(&UINT32_VALUE)),
+        one(
+            3,
+            "overprovisioning_factor",
+            Warn("a priority gives way as a whole, below the panic threshold"),
+            Message(&UINT32_VALUE),
+        ),
         one(4, "endpoint_stale_after", NO_LIMIT, Message(&DURATION)),
         one(6, "weighted_priority_health", NOT_DONE, VARINT),
     ],
@@ -49,7 +54,12 @@ pub static LOCALITY_LB_ENDPOINTS: Schema = Schema {
     rows: &[
         one(1, "locality", Supported, Message(&LOCALITY)),
         many(2, "lb_endpoints", Supported, Message(&LB_ENDPOINT)),
-        one(3, "load_balancing_weight", Harmless("it counts with locality_weighted_lb_config only"), Message(&UINT32_VALUE)),
+        one(
+            3,
+            "load_balancing_weight",
+            Harmless("it counts with locality_weighted_lb_config only"),
+            Message(&UINT32_VALUE),
+        ),
         one(5, "priority", Supported, VARINT),
         one(6, "proximity", Harmless("Envoy does not read it either"), OPAQUE),
         one(7, "load_balancer_endpoints", NOT_DONE, OPAQUE),

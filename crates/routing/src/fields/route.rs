@@ -259,7 +259,12 @@ pub static ROUTE_ACTION_MAX_STREAM_DURATION: Schema = Schema {
     name: "envoy.config.route.v3.RouteAction.MaxStreamDuration",
     rows: &[
         one(1, "max_stream_duration", Supported, Message(&DURATION)),
-        one(2, "grpc_timeout_header_max", Warn("callers hold their grpc-timeout themselves"), Message(&DURATION)),
+        one(
+            2,
+            "grpc_timeout_header_max",
+            Warn("callers hold their grpc-timeout themselves"),
+            Message(&DURATION),
+        ),
         one(3, "grpc_timeout_header_offset", NOT_DONE, OPAQUE),
     ],
 };
@@ -299,7 +304,12 @@ pub static RETRY_POLICY: Schema = Schema {
         one(3, "per_try_timeout", Supported, Message(&DURATION)),
         one(4, "retry_priority", NOT_DONE, OPAQUE),
         many(5, "retry_host_predicate", Supported, Message(&RETRY_POLICY_RETRY_HOST_PREDICATE)),
-        one(6, "host_selection_retry_max_attempts", Harmless("endpoints that were tried are always avoided, as long as there are others"), VARINT),
+        one(
+            6,
+            "host_selection_retry_max_attempts",
+            Harmless("endpoints that were tried are always avoided, as long as there are others"),
+            VARINT,
+        ),
         many(7, "retriable_status_codes", Supported, VARINT),
         one(8, "retry_back_off", Supported, Message(&RETRY_POLICY_RETRY_BACK_OFF)),
         many(9, "retriable_headers", NOT_DONE, OPAQUE),

@@ -50,7 +50,9 @@ struct Who {
 
 /// For an Envoy that is a service's sidecar; run `weft agent` beside it.
 #[derive(Args)]
-#[command(after_help = "Example: weft bootstrap envoy --service be2 --name be2-envoy --socket /run/weft/agent.sock > envoy.yaml")]
+#[command(
+    after_help = "Example: weft bootstrap envoy --service be2 --name be2-envoy --socket /run/weft/agent.sock > envoy.yaml"
+)]
 struct EnvoyArgs {
     #[command(flatten)]
     who: Who,
@@ -79,7 +81,9 @@ struct EnvoyArgs {
 
 /// For a gRPC client that speaks xDS itself; run `weft agent` and `weft identity fetch --watch` beside it.
 #[derive(Args)]
-#[command(after_help = "Example: weft bootstrap grpc --service fe --name fe-grpc --certificates /run/fe/tls > grpc.json")]
+#[command(
+    after_help = "Example: weft bootstrap grpc --service fe --name fe-grpc --certificates /run/fe/tls > grpc.json"
+)]
 struct GrpcArgs {
     #[command(flatten)]
     who: Who,
@@ -114,7 +118,10 @@ fn node(who: &Who, kind: &str, more: Value) -> Value {
 }
 
 fn envoy(args: &EnvoyArgs, trust_domain: &str) -> anyhow::Result<Value> {
-    let socket = args.socket.clone().unwrap_or_else(|| super::state_dir(args.who.connection.state.as_ref()).join("agent.sock"));
+    let socket = args
+        .socket
+        .clone()
+        .unwrap_or_else(|| super::state_dir(args.who.connection.state.as_ref()).join("agent.sock"));
     let (host, port) = args.who.control.rsplit_once(':').context("--control must be HOST:PORT")?;
     let port: u16 = port.parse().context("--control must end in a port")?;
     let http2 = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {

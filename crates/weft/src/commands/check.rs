@@ -34,7 +34,13 @@ pub async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
         let mut text = String::new();
         for finding in &findings {
             let word = |key: &str| finding[key].as_str().unwrap_or_default().to_owned();
-            text.push_str(&format!("{} {} {}: {}\n", word("severity"), word("code"), word("object"), word("message")));
+            text.push_str(&format!(
+                "{} {} {}: {}\n",
+                word("severity"),
+                word("code"),
+                word("object"),
+                word("message")
+            ));
             if !word("hint").is_empty() {
                 text.push_str(&format!("    hint: {}\n", word("hint")));
             }

@@ -55,7 +55,10 @@ pub async fn run(args: ControlArgs) -> anyhow::Result<ExitCode> {
     .await?;
     if args.print_ports {
         let port = |address: SocketAddr| address.port();
-        println!("{}", serde_json::json!({"api": port(running.api), "xds": port(running.xds), "dns": port(running.dns)}));
+        println!(
+            "{}",
+            serde_json::json!({"api": port(running.api), "xds": port(running.xds), "dns": port(running.dns)})
+        );
     } else {
         eprintln!("weft control: API http://{}, xDS {}, DNS {}", running.api, running.xds, running.dns);
     }

@@ -15,7 +15,9 @@ pub struct VersionArgs {
 
 pub fn version(args: VersionArgs) -> anyhow::Result<ExitCode> {
     let value = serde_json::json!({"version": env!("CARGO_PKG_VERSION"), "target": std::env::consts::ARCH});
-    crate::output::print(args.output, &value, || format!("weft {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH))?;
+    crate::output::print(args.output, &value, || {
+        format!("weft {} {}", env!("CARGO_PKG_VERSION"), std::env::consts::ARCH)
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -50,10 +52,15 @@ pub fn reference(args: ReferenceArgs, mut command: clap::Command) -> anyhow::Res
         Page::Cli => print!("{}", cli(&mut command)),
         Page::Xds => print!("{}", weft_routing::fields::docs_page()),
         Page::Findings => {
-            println!("# Findings\n\nThe stable codes that `weft check` prints. A code never gets another meaning.\n");
+            println!(
+                "# Findings\n\nThe stable codes that `weft check` prints. A code never gets another meaning.\n"
+            );
             println!("| code | severity | what | so | do |\n|---|---|---|---|---|");
             for code in weft_model::codes() {
-                println!("| {} | {} | {} | {} | {} |", code.code, code.severity, code.title, code.meaning, code.remedy);
+                println!(
+                    "| {} | {} | {} | {} | {} |",
+                    code.code, code.severity, code.title, code.meaning, code.remedy
+                );
             }
         }
     }
@@ -65,7 +72,11 @@ fn cli(command: &mut clap::Command) -> String {
     let mut text = String::from("# Commands\n\nMade from the code by `cargo xtask docs`.\n");
     for sub in command.get_subcommands_mut().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
         let help = sub.clone().term_width(100).render_long_help();
-        text.push_str(&format!("\n## weft {}\n\n```\n{}\n```\n", sub.get_name(), help.to_string().trim_end()));
+        text.push_str(&format!(
+            "\n## weft {}\n\n```\n{}\n```\n",
+            sub.get_name(),
+            help.to_string().trim_end()
+        ));
     }
     text
 }

@@ -33,7 +33,8 @@ pub fn state_dir(flag: Option<&PathBuf>) -> PathBuf {
 pub fn duration(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let number: f64 = number.parse().map_err(|_| format!("`{text}` is no duration; write 90s, 30m or 24h"))?;
+    let number: f64 =
+        number.parse().map_err(|_| format!("`{text}` is no duration; write 90s, 30m or 24h"))?;
     let seconds = match unit {
         "ms" => number / 1000.0,
         "s" | "" => number,
@@ -89,7 +90,9 @@ mod tests {
 
     #[test]
     fn durations_as_people_write_them() {
-        for (text, want) in [("90s", 90_000), ("1.5m", 90_000), ("250ms", 250), ("24h", 86_400_000), ("7", 7_000)] {
+        for (text, want) in
+            [("90s", 90_000), ("1.5m", 90_000), ("250ms", 250), ("24h", 86_400_000), ("7", 7_000)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(want)), "{text}");
         }
         for text in ["", "x", "5 parsecs", "-3s", "1e99h"] {

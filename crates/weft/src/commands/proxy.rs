@@ -54,7 +54,9 @@ struct Member {
 
 /// One proxy: a service's sidecar.
 #[derive(Args)]
-#[command(after_help = "Example: weft proxy --control https://10.0.0.1:7701 --service be1 --port 8080 --token be1.token")]
+#[command(
+    after_help = "Example: weft proxy --control https://10.0.0.1:7701 --service be1 --port 8080 --token be1.token"
+)]
 pub struct ProxyArgs {
     /// A standard Envoy v3 bootstrap, instead of --control and --service.
     #[arg(short = 'c', long = "bootstrap", value_name = "FILE", conflicts_with_all = ["control", "service"])]
@@ -86,7 +88,9 @@ pub struct ProxyArgs {
 
 /// A host's identity agent: SPIFFE Workload API and SDS on a Unix socket.
 #[derive(Args)]
-#[command(after_help = "Example: weft agent --control https://10.0.0.1:7701 --service be2 --port 8080 --kind envoy --token be2.token")]
+#[command(
+    after_help = "Example: weft agent --control https://10.0.0.1:7701 --service be2 --port 8080 --kind envoy --token be2.token"
+)]
 pub struct AgentArgs {
     #[command(flatten)]
     member: Member,
@@ -109,7 +113,11 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     };
     config.workers = args.workers.max(1);
     let address = args.member.address;
-    config.node.app_address = args.app_address.unwrap_or(if address.is_loopback() { address } else { IpAddr::V4(Ipv4Addr::LOCALHOST) });
+    config.node.app_address = args.app_address.unwrap_or(if address.is_loopback() {
+        address
+    } else {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    });
     if args.bootstrap.is_none() {
         config.ports.admin = Some(args.admin);
         config.ports.metrics = Some(args.metrics);
@@ -132,8 +140,12 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn joined(member: &Member, state: PathBuf) -> anyhow::Result<Config> {
-    let Some(service) = &member.service else { bail!("which service is this? give --service NAME, or a bootstrap with -c FILE") };
-    let Some(control) = &member.control else { bail!("which control plane? give --control https://HOST:7701, or a bootstrap with -c FILE") };
+    let Some(service) = &member.service else {
+        bail!("which service is this? give --service NAME, or a bootstrap with -c FILE")
+    };
+    let Some(control) = &member.control else {
+        bail!("which control plane? give --control https://HOST:7701, or a bootstrap with -c FILE")
+    };
     let mut config = Config::new(&member.namespace, service, state);
     config.node.name.clone_from(&member.name);
     config.node.address = member.address;
@@ -146,7 +158,8 @@ fn joined(member: &Member, state: PathBuf) -> anyhow::Result<Config> {
 
 fn token(member: &Member) -> anyhow::Result<Option<String>> {
     let Some(path) = &member.token else { return Ok(None) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the join token {}", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the join token {}", path.display()))?;
     Ok(Some(text.trim().to_owned()))
 }
 
@@ -177,7 +190,9 @@ fn locality(text: Option<&str>) -> Locality {
 pub fn run_agent(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let state = super::state_dir(args.member.state.as_ref());
     let config = joined(&args.member, state)?;
-    let Some(control) = config.control else { bail!("which control plane? give --control https://HOST:7701") };
+    let Some(control) = config.control else {
+        bail!("which control plane? give --control https://HOST:7701")
+    };
     let mut node = config.node;
     node.kind = args.kind;
     let stop = CancellationToken::new();

@@ -23,7 +23,9 @@ pub struct Connection {
 impl Connection {
     pub fn client(&self) -> anyhow::Result<Client> {
         match &self.server {
-            Some(url) => Client::from_server(url, std::env::var("WEFT_TOKEN").ok().as_deref(), self.state.as_deref()),
+            Some(url) => {
+                Client::from_server(url, std::env::var("WEFT_TOKEN").ok().as_deref(), self.state.as_deref())
+            }
             None => Client::from_state(&super::state_dir(self.state.as_ref())),
         }
     }
@@ -53,7 +55,11 @@ pub async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
                     text(&p["service"]),
                     text(&p["kind"]),
                     if p["connected"] == true { "connected".into() } else { "away".into() },
-                    if current { "current".into() } else { format!("{} of {}", text(&p["acked"]), text(&p["latest"])) },
+                    if current {
+                        "current".into()
+                    } else {
+                        format!("{} of {}", text(&p["acked"]), text(&p["latest"]))
+                    },
                     format!("{} ms", text(&p["lag_ms"])),
                     text(&p["certificate_expires"]),
                     nack(&p["nack"]),
@@ -63,14 +69,21 @@ pub async fn status(args: StatusArgs) -> anyhow::Result<ExitCode> {
         if rows.is_empty() {
             return "no proxy has joined yet; start one with: weft proxy --control URL --service NAME --token FILE".into();
         }
-        output::table(&["proxy", "service", "kind", "stream", "config", "lag", "certificate until", "refused"], &rows)
+        output::table(
+            &["proxy", "service", "kind", "stream", "config", "lag", "certificate until", "refused"],
+            &rows,
+        )
     })?;
     let healthy = proxies.iter().all(|p| p["connected"] == true && p["nack"].is_null());
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn nack(nack: &Value) -> String {
-    if nack.is_null() { "-".into() } else { format!("{}: {}", text(&nack["resource"]), text(&nack["message"])) }
+    if nack.is_null() {
+        "-".into()
+    } else {
+        format!("{}: {}", text(&nack["resource"]), text(&nack["message"]))
+    }
 }
 
 /// A window of time: `--since`, or `--from` and `--to`.
@@ -105,7 +118,9 @@ fn moment(value: &str) -> Result<i64, String> {
         return Ok(seconds);
     }
     let parsed: Result<jiff::Timestamp, _> = value.parse();
-    parsed.map(jiff::Timestamp::as_second).map_err(|_| format!("`{value}` is no moment; write 2026-11-22T10:00:00Z or seconds since 1970"))
+    parsed
+        .map(jiff::Timestamp::as_second)
+        .map_err(|_| format!("`{value}` is no moment; write 2026-11-22T10:00:00Z or seconds since 1970"))
 }
 
 /// Requests, errors and latency of a service, as its own proxies counted them.
@@ -130,7 +145,12 @@ pub struct StatArgs {
 }
 
 pub async fn stat(args: StatArgs) -> anyhow::Result<ExitCode> {
-    let mut path = format!("/query/v1/stat?{}&by={}&namespace={}", args.window.query(), args.by.join(","), args.namespace);
+    let mut path = format!(
+        "/query/v1/stat?{}&by={}&namespace={}",
+        args.window.query(),
+        args.by.join(","),
+        args.namespace
+    );
     if let Some(service) = &args.service {
         path.push_str(&format!("&service={service}"));
     }
@@ -176,9 +196,12 @@ pub struct EdgesArgs {
 }
 
 pub async fn edges(args: EdgesArgs) -> anyhow::Result<ExitCode> {
-    let mut answer = args.connection.client()?.get(&format!("/query/v1/edges?{}", args.window.query())).await?;
+    let mut answer =
+        args.connection.client()?.get(&format!("/query/v1/edges?{}", args.window.query())).await?;
     if let (Some(service), Some(edges)) = (&args.service, answer["edges"].as_array_mut()) {
-        let is = |name: &Value| name.as_str().is_some_and(|n| n == service || n.rsplit('/').next() == Some(service));
+        let is = |name: &Value| {
+            name.as_str().is_some_and(|n| n == service || n.rsplit('/').next() == Some(service))
+        };
         edges.retain(|e| is(&e["from"]) || is(&e["to"]));
     }
     output::print(args.output, &answer, || {
@@ -188,7 +211,13 @@ pub async fn edges(args: EdgesArgs) -> anyhow::Result<ExitCode> {
                 let codes = edge["codes"].as_object().map_or_else(String::new, |codes| {
                     codes.iter().map(|(code, n)| format!("{code}:{n}")).collect::<Vec<_>>().join(" ")
                 });
-                vec![text(&edge["from"]), text(&edge["to"]), text(&edge["requests"]), codes, text(&edge["tls"])]
+                vec![
+                    text(&edge["from"]),
+                    text(&edge["to"]),
+                    text(&edge["requests"]),
+                    codes,
+                    text(&edge["tls"]),
+                ]
             })
             .collect();
         output::table(&["from", "to", "requests", "codes", "tls"], &rows)

@@ -1,5 +1,10 @@
 //! The command line: what it prints, and how it says no.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics; that is its answer")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test panics; that is its answer"
+)]
 
 mod guides;
 
@@ -81,7 +86,10 @@ fn every_command_has_help_with_an_example() {
     for command in commands {
         let out = weft(&[command, "--help"]);
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
-        assert!(text.contains("Example") && text.contains(&format!("weft {command}")), "weft {command} --help has no example:\n{text}");
+        assert!(
+            text.contains("Example") && text.contains(&format!("weft {command}")),
+            "weft {command} --help has no example:\n{text}"
+        );
     }
 }
 
@@ -97,7 +105,9 @@ fn settings_come_from_flag_then_variable_then_file_and_it_can_be_seen() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    for line in ["api: 127.0.0.1:4444  # flag", "xds: 127.0.0.1:5555  # variable", "dns: 127.0.0.1:3333  # file"] {
+    for line in
+        ["api: 127.0.0.1:4444  # flag", "xds: 127.0.0.1:5555  # variable", "dns: 127.0.0.1:3333  # file"]
+    {
         assert!(text.contains(line), "`{line}` is not in:\n{text}{}", stderr(&out));
     }
     std::fs::write(&file, "apy: 1\n").unwrap();
@@ -125,7 +135,16 @@ fn a_taken_port_is_one_sentence_that_names_it() {
     let mesh = Mesh::start(WEFT).unwrap();
     let second = tempfile::tempdir().unwrap();
     let out = Command::new(WEFT)
-        .args(["control", "--xds", "127.0.0.1:0", "--dns", "127.0.0.1:0", "--api", &format!("127.0.0.1:{}", mesh.api), "--state"])
+        .args([
+            "control",
+            "--xds",
+            "127.0.0.1:0",
+            "--dns",
+            "127.0.0.1:0",
+            "--api",
+            &format!("127.0.0.1:{}", mesh.api),
+            "--state",
+        ])
         .arg(second.path())
         .output()
         .unwrap();

@@ -25,7 +25,10 @@ pub fn summary_is_true(summary: &Value, state: &Path) {
         let tls = if to == "be3" { "tls" } else { "mtls" };
         assert_eq!(edge["tls"], tls, "{edge}");
         for (code, count) in edge["codes"].as_object().unwrap() {
-            mesh.insert((from.to_owned(), to.to_owned(), code.parse::<u64>().unwrap()), count.as_u64().unwrap());
+            mesh.insert(
+                (from.to_owned(), to.to_owned(), code.parse::<u64>().unwrap()),
+                count.as_u64().unwrap(),
+            );
         }
     }
     let mut services = ledger::received(state);
@@ -116,9 +119,18 @@ impl Demo {
     }
 
     pub fn json(&self, args: &[&str]) -> Value {
-        let out = Command::new(WEFT).args(args).args(["-o", "json"]).env("WEFT_STATE", &self.state).output().unwrap();
+        let out = Command::new(WEFT)
+            .args(args)
+            .args(["-o", "json"])
+            .env("WEFT_STATE", &self.state)
+            .output()
+            .unwrap();
         serde_json::from_slice(&out.stdout).unwrap_or_else(|e| {
-            panic!("weft {args:?}: {e}: {}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+            panic!(
+                "weft {args:?}: {e}: {}{}",
+                String::from_utf8_lossy(&out.stdout),
+                String::from_utf8_lossy(&out.stderr)
+            )
         })
     }
 
@@ -152,7 +164,11 @@ fn how_many_500s_came_from_be4_is_exact_across_kills_of_the_control_plane() {
     for round in 0..3 {
         demo.call(50);
         let pid = demo.control_pid();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), rustix::process::Signal::KILL).unwrap();
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(pid).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
         // The data plane does not notice: these go through while there is no control plane.
         demo.call(50);
         let back = eventually("the demo starts the control plane again", Duration::from_secs(10), || {

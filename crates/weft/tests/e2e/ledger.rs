@@ -14,7 +14,9 @@ pub fn received(state: &Path) -> BTreeMap<(String, String, u64), u64> {
             let line: Value = serde_json::from_str(line).expect("a ledger line is JSON");
             if line["event"] == "received" {
                 let word = |key: &str| line[key].as_str().unwrap().to_owned();
-                *counts.entry((word("peer"), word("service"), line["status"].as_u64().unwrap())).or_default() += 1;
+                *counts
+                    .entry((word("peer"), word("service"), line["status"].as_u64().unwrap()))
+                    .or_default() += 1;
             }
         }
     }

@@ -1,5 +1,10 @@
 //! Real processes, real sockets, one machine: the product as its users meet it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics; that is its answer")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test panics; that is its answer"
+)]
 
 mod demo;
 mod dns;

@@ -35,7 +35,9 @@ fn versions(demo: &Demo, count: usize) -> (usize, usize) {
 
 /// Waits for 20 requests in a row to v2, and holds the second since the object was written.
 fn follows_within_a_second(demo: &Demo, applied: Instant) {
-    eventually("20 requests in a row go to v2", Duration::from_secs(5), || (versions(demo, 20).0 == 0).then_some(()));
+    eventually("20 requests in a row go to v2", Duration::from_secs(5), || {
+        (versions(demo, 20).0 == 0).then_some(())
+    });
     assert!(applied.elapsed() < Duration::from_secs(1), "traffic followed after {:?}", applied.elapsed());
     assert_eq!(versions(demo, 200), (0, 200));
 }
@@ -47,7 +49,8 @@ fn weft_apply_moves_traffic_within_a_second() {
     assert!((v1 as f64 / 3.0 - 90.0).abs() < 8.0, "{v1} to v1, {v2} to v2");
     let file = demo.state.join("all-to-v2.yaml");
     std::fs::write(&file, ALL_TO_V2).unwrap();
-    let out = Command::new(WEFT).args(["apply", "-f"]).arg(&file).env("WEFT_STATE", &demo.state).output().unwrap();
+    let out =
+        Command::new(WEFT).args(["apply", "-f"]).arg(&file).env("WEFT_STATE", &demo.state).output().unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     follows_within_a_second(&demo, Instant::now());
 }

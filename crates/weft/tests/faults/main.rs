@@ -2,7 +2,12 @@
 //!
 //! Each test has a validity guard: too little load, or a fault that did not happen, is a failure too. The
 //! short form runs here; `cargo xtask soak` sets WEFT_SOAK for the stated durations.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a failed test panics; that is its answer")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failed test panics; that is its answer"
+)]
 
 mod control_kill;
 mod join;

@@ -99,7 +99,18 @@ fn kubectl_finds_and_explains_our_kinds() {
     let Some(kubectl) = Kubectl::start() else { return };
     has(&kubectl.ok(&["version"]), &["Server Version: v1.", "weft"]);
     let kinds = kubectl.ok(&["api-resources", "-o", "wide"]);
-    has(&kinds, &["services", "svc", "httproutes", "gateway.networking.k8s.io/v1", "accesspolicies", "weft.dev/v1", "Workload"]);
+    has(
+        &kinds,
+        &[
+            "services",
+            "svc",
+            "httproutes",
+            "gateway.networking.k8s.io/v1",
+            "accesspolicies",
+            "weft.dev/v1",
+            "Workload",
+        ],
+    );
     has(&kubectl.ok(&["api-versions"]), &["v1\n", "weft.dev/v1\n", "gateway.networking.k8s.io/v1\n"]);
     has(&kubectl.ok(&["explain", "httproute.spec.rules.backendRefs"]), &["KIND:       HTTPRoute", "weight"]);
     has(&kubectl.ok(&["explain", "accesspolicy.spec"]), &["GROUP:      weft.dev", "rules"]);
@@ -118,14 +129,21 @@ fn kubectl_apply_creates_changes_and_leaves_alone() {
     assert_eq!(kubectl.apply(OBJECTS), all("created"));
     assert_eq!(kubectl.apply(OBJECTS), all("unchanged"));
     let changed = OBJECTS.replace("weight: 90", "weight: 10").replace("port: 9000", "port: 9001");
-    assert_eq!(kubectl.apply(&changed)[..2], ["service/be1 configured", "httproute.gateway.networking.k8s.io/be1 configured"]);
+    assert_eq!(
+        kubectl.apply(&changed)[..2],
+        ["service/be1 configured", "httproute.gateway.networking.k8s.io/be1 configured"]
+    );
     let service = kubectl.json(&["get", "service", "be1"]);
-    let ports: Vec<&Value> = service["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["port"]).collect();
+    let ports: Vec<&Value> =
+        service["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["port"]).collect();
     assert_eq!(ports, [80, 9001], "ports merge by their number and keep their order");
 
     has(&kubectl.ok(&["get", "svc"]), &["NAME", "CLUSTER-IP", "AGE", "be1", "80,9001"]);
     assert!(!kubectl.ok(&["get", "svc"]).contains("TARGET-PORTS"));
-    has(&kubectl.ok(&["get", "svc,httproutes", "-A", "-o", "wide"]), &["NAMESPACE", "TARGET-PORTS", "8080", "httproute.gateway"]);
+    has(
+        &kubectl.ok(&["get", "svc,httproutes", "-A", "-o", "wide"]),
+        &["NAMESPACE", "TARGET-PORTS", "8080", "httproute.gateway"],
+    );
     has(&kubectl.ok(&["get", "httproute", "be1", "-o", "yaml"]), &["kind: HTTPRoute", "weight: 10"]);
     has(&kubectl.ok(&["describe", "httproute", "be1"]), &["Name:         be1", "Weight:  10"]);
     assert_eq!(kubectl.ok(&["get", "svc", "-l", "app=be1", "-o", "name"]), "service/be1\n");
@@ -150,12 +168,32 @@ fn kubectl_patches_edits_and_deletes() {
         .collect();
     assert_eq!(names, ["web", "admin"]);
     kubectl.ok(&["patch", "httproute", "be1", "--type=merge", "-p", r#"{"metadata":{"labels":{"a":"b"}}}"#]);
-    kubectl.ok(&["patch", "httproute", "be1", "--type=json", "-p", r#"[{"op":"remove","path":"/metadata/labels/a"}]"#]);
-    has(&kubectl.refused(&["patch", "httproute", "be1", "-p", "{}"]), &["strategic merge patch is for core kinds"]);
+    kubectl.ok(&[
+        "patch",
+        "httproute",
+        "be1",
+        "--type=json",
+        "-p",
+        r#"[{"op":"remove","path":"/metadata/labels/a"}]"#,
+    ]);
+    has(
+        &kubectl.refused(&["patch", "httproute", "be1", "-p", "{}"]),
+        &["strategic merge patch is for core kinds"],
+    );
     kubectl.ok(&["label", "service", "be1", "tier=web"]);
-    let editor = kubectl.mesh.file("editor.sh", "#!/bin/sh\nsed -i 's/name: web/name: front/' \"$1\"\n").unwrap();
-    let out = kubectl.command(&["edit", "service", "be1"]).env("KUBE_EDITOR", format!("sh {}", editor.display())).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&out.stdout), "service/be1 edited\n", "{}", String::from_utf8_lossy(&out.stderr));
+    let editor =
+        kubectl.mesh.file("editor.sh", "#!/bin/sh\nsed -i 's/name: web/name: front/' \"$1\"\n").unwrap();
+    let out = kubectl
+        .command(&["edit", "service", "be1"])
+        .env("KUBE_EDITOR", format!("sh {}", editor.display()))
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout),
+        "service/be1 edited\n",
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
 
     // Typed clients write protobuf.
     assert_eq!(kubectl.ok(&["create", "namespace", "shop"]), "namespace/shop created\n");
@@ -165,7 +203,10 @@ fn kubectl_patches_edits_and_deletes() {
     has(&kubectl.refused(&["get", "secret", "key", "-n", "shop"]), &["NotFound"]);
 
     kubectl.ok(&["delete", "httproute", "be1"]);
-    has(&kubectl.refused(&["get", "httproute", "be1"]), &["NotFound", "httproutes.gateway.networking.k8s.io \"be1\" not found"]);
+    has(
+        &kubectl.refused(&["get", "httproute", "be1"]),
+        &["NotFound", "httproutes.gateway.networking.k8s.io \"be1\" not found"],
+    );
     let file = kubectl.mesh.folder().join("objects.yaml");
     let gone = kubectl.ok(&["delete", "--ignore-not-found", "-f", file.to_str().unwrap()]);
     has(&gone, &["service \"be1\" deleted", "accesspolicy.weft.dev \"be1\" deleted"]);
@@ -179,12 +220,21 @@ fn kubectl_shows_every_mistake_and_nothing_is_stored() {
     let said = kubectl.refused(&["patch", "accesspolicy", "be1", "--type=merge", "-p", wrong]);
     has(&said, &["is invalid", "spec.action", "spec.ruels", "rules"]);
     let unknown = kubectl.mesh.file("unknown.yaml", &OBJECTS.replace("parentRefs", "parentReffs")).unwrap();
-    has(&kubectl.refused(&["apply", "-f", unknown.to_str().unwrap()]), &["strict decoding error", "parentReffs"]);
+    has(
+        &kubectl.refused(&["apply", "-f", unknown.to_str().unwrap()]),
+        &["strict decoding error", "parentReffs"],
+    );
     let served = kubectl.refused(&["apply", "--server-side", "-f", unknown.to_str().unwrap()]);
     has(&served, &["Server-side apply not available"]);
-    has(&kubectl.refused(&["create", "secret", "generic", "x", "-n", "nowhere"]), &["namespaces \"nowhere\" not found"]);
+    has(
+        &kubectl.refused(&["create", "secret", "generic", "x", "-n", "nowhere"]),
+        &["namespaces \"nowhere\" not found"],
+    );
     let dry = kubectl.mesh.file("dry.yaml", &OBJECTS.replace("name: be1", "name: be2")).unwrap();
-    has(&kubectl.ok(&["apply", "--dry-run=server", "-f", dry.to_str().unwrap()]), &["service/be2 created (server dry run)"]);
+    has(
+        &kubectl.ok(&["apply", "--dry-run=server", "-f", dry.to_str().unwrap()]),
+        &["service/be2 created (server dry run)"],
+    );
     has(&kubectl.refused(&["get", "service", "be2"]), &["NotFound"]);
 }
 
@@ -193,12 +243,15 @@ fn kubectl_watches_changes() {
     let Some(kubectl) = Kubectl::start() else { return };
     let log = kubectl.mesh.folder().join("watch.log");
     // The watch has no end of its own; the process is ended by its pid when it is dropped.
-    let mut command = kubectl.command(&["--request-timeout=0", "get", "accesspolicies", "-w", "--output-watch-events"]);
+    let mut command =
+        kubectl.command(&["--request-timeout=0", "get", "accesspolicies", "-w", "--output-watch-events"]);
     let _watch = Process::start("kubectl", &mut command, &log).unwrap();
     let sees = |line: &str| {
         eventually(line, Duration::from_secs(20), || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
-            text.lines().any(|seen| seen.split_whitespace().take(2).collect::<Vec<_>>().join(" ") == line).then_some(())
+            text.lines()
+                .any(|seen| seen.split_whitespace().take(2).collect::<Vec<_>>().join(" ") == line)
+                .then_some(())
         });
     };
     sees("ADDED same-namespace");

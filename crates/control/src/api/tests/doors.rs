@@ -29,7 +29,10 @@ async fn without_the_token_nothing_but_health_is_told() {
     }
     let lines = server.audit();
     assert_eq!(lines.len(), 8);
-    assert_eq!((&lines[4]["object"], &lines[4]["result"], &lines[4]["who"]), (&SERVICES.into(), &401.into(), &"unknown".into()));
+    assert_eq!(
+        (&lines[4]["object"], &lines[4]["result"], &lines[4]["who"]),
+        (&SERVICES.into(), &401.into(), &"unknown".into())
+    );
     server.stop().await;
 }
 
@@ -37,7 +40,9 @@ async fn without_the_token_nothing_but_health_is_told() {
 async fn a_foreign_host_is_refused_even_with_the_token() {
     let server = Server::start().await;
     let named = |host: &str| {
-        let request = Request::get("/api").header("host", host).header("authorization", format!("Bearer {}", server.token));
+        let request = Request::get("/api")
+            .header("host", host)
+            .header("authorization", format!("Bearer {}", server.token));
         request.body(Full::default()).unwrap()
     };
     let port = server.address.port();
@@ -58,7 +63,8 @@ async fn a_foreign_host_is_refused_even_with_the_token() {
 async fn the_owner_needs_no_token_on_the_socket() {
     let server = Server::start().await;
     let stream = UnixStream::connect(server.dir.path().join("control.sock")).await.unwrap();
-    let request = Request::get("/api/v1/namespaces/default").header("host", "anything").body(Full::default()).unwrap();
+    let request =
+        Request::get("/api/v1/namespaces/default").header("host", "anything").body(Full::default()).unwrap();
     let found = answer(exchange(stream, request).await).await;
     assert_eq!((found.status, &found.value["kind"]), (StatusCode::OK, &"Namespace".into()));
     server.stop().await;
@@ -113,7 +119,12 @@ async fn secrets_of_the_state_directory_are_the_owners() {
 #[tokio::test]
 async fn rubbish_on_the_port_is_closed_and_harms_nobody() {
     let server = Server::start().await;
-    for rubbish in [&b"\x16\x03\x01\x00\x05hello"[..], b"\0\0\0\0", b"GET / HTTP/9.9\r\n\r\n", b"\xff\xff\xff\xff\r\n\r\n"] {
+    for rubbish in [
+        &b"\x16\x03\x01\x00\x05hello"[..],
+        b"\0\0\0\0",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\xff\xff\xff\xff\r\n\r\n",
+    ] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(rubbish).await.unwrap();
         stream.shutdown().await.unwrap();

@@ -13,17 +13,26 @@ async fn discovery_lists_every_kind_in_both_forms() {
     let server = Server::start().await;
     assert_eq!(server.get("/api").await.value["versions"], json!(["v1"]));
     let core = server.get("/api/v1").await.value;
-    let names: Vec<&str> = core["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
-    assert!(names.contains(&"services") && names.contains(&"services/status") && !names.contains(&"secrets/status"), "{names:?}");
+    let names: Vec<&str> =
+        core["resources"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+    assert!(
+        names.contains(&"services")
+            && names.contains(&"services/status")
+            && !names.contains(&"secrets/status"),
+        "{names:?}"
+    );
     let groups = server.get("/apis").await.value;
     assert!(groups["groups"].as_array().unwrap().iter().any(|group| group["name"] == "weft.dev"));
     assert_eq!(server.get("/apis/weft.dev").await.value["kind"], "APIGroup");
     assert_eq!(server.get("/apis/weft.dev/v1").await.value["kind"], "APIResourceList");
-    for path in ["/apis/other", "/apis/weft.dev/v9", "/openapi/v3/apis/weft.dev/v9", "/nothing", "/openapi/v2"] {
+    for path in
+        ["/apis/other", "/apis/weft.dev/v9", "/openapi/v3/apis/weft.dev/v9", "/nothing", "/openapi/v2"]
+    {
         assert_eq!(server.get(path).await.status, StatusCode::NOT_FOUND, "{path}");
     }
     let accept = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
-    let request = server.request(Method::GET, "/apis").header("accept", accept).body(Full::default()).unwrap();
+    let request =
+        server.request(Method::GET, "/apis").header("accept", accept).body(Full::default()).unwrap();
     let aggregated = answer(server.send(request).await).await;
     assert_eq!(aggregated.value["kind"], "APIGroupDiscoveryList");
     assert!(aggregated.headers["content-type"].to_str().unwrap().contains("as=APIGroupDiscoveryList"));
@@ -40,12 +49,17 @@ async fn an_object_lives_from_create_to_delete() {
     assert_eq!(made.status, StatusCode::CREATED);
     let meta = &made.value["metadata"];
     assert_eq!((&meta["generation"], &meta["namespace"]), (&1.into(), &"default".into()));
-    assert!(meta["uid"].is_string() && meta["creationTimestamp"].is_string() && meta["resourceVersion"].is_string());
+    assert!(
+        meta["uid"].is_string()
+            && meta["creationTimestamp"].is_string()
+            && meta["resourceVersion"].is_string()
+    );
     assert_eq!(server.post(SERVICES, &service("be1")).await.value["reason"], "AlreadyExists");
 
     let path = format!("{SERVICES}/be1");
     assert_eq!(server.get(&path).await.value, made.value);
-    let changed = server.merge(&path, &json!({"spec": {"selector": {"tier": "web"}}, "metadata": {"uid": null}})).await;
+    let changed =
+        server.merge(&path, &json!({"spec": {"selector": {"tier": "web"}}, "metadata": {"uid": null}})).await;
     assert_eq!(changed.status, StatusCode::OK);
     assert_eq!(changed.value["metadata"]["generation"], 2);
     assert_eq!(changed.value["metadata"]["uid"], meta["uid"]);
@@ -56,15 +70,23 @@ async fn an_object_lives_from_create_to_delete() {
 
     let list = server.get("/api/v1/services?labelSelector=x%3Dy").await.value;
     assert_eq!((&list["kind"], list["items"].as_array().unwrap().len()), (&"ServiceList".into(), 1));
-    assert!(server.get("/api/v1/services?fieldSelector=metadata.name%3Dno").await.value["items"].as_array().unwrap().is_empty());
+    assert!(
+        server.get("/api/v1/services?fieldSelector=metadata.name%3Dno").await.value["items"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(server.get("/api/v1/services?fieldSelector=spec.x%3Dy").await.status, StatusCode::BAD_REQUEST);
 
     let gone = server.delete(&path).await;
     assert_eq!((&gone.value["status"], &gone.value["details"]["uid"]), (&"Success".into(), &meta["uid"]));
     assert_eq!(server.get(&path).await.value["reason"], "NotFound");
     assert_eq!(server.delete(&path).await.status, StatusCode::NOT_FOUND);
-    let verbs: Vec<String> =
-        server.audit().iter().map(|line| format!("{} {} {}", line["verb"], line["object"], line["result"])).collect();
+    let verbs: Vec<String> = server
+        .audit()
+        .iter()
+        .map(|line| format!("{} {} {}", line["verb"], line["object"], line["result"]))
+        .collect();
     assert_eq!(verbs.first().unwrap(), "\"create\" \"Service default/be1\" 201");
     assert_eq!(verbs.last().unwrap(), "\"delete\" \"Service default/be1\" 404");
     server.stop().await;
@@ -78,7 +100,10 @@ async fn every_mistake_comes_back_and_nothing_is_stored() {
     wrong["spec"]["action"] = "Perhaps".into();
     wrong["spec"]["ruels"] = json!([]);
     let refused = server.post(POLICIES, &wrong).await;
-    assert_eq!((refused.status, &refused.value["reason"]), (StatusCode::UNPROCESSABLE_ENTITY, &"Invalid".into()));
+    assert_eq!(
+        (refused.status, &refused.value["reason"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &"Invalid".into())
+    );
     let fields: BTreeSet<&str> = refused.value["details"]["causes"]
         .as_array()
         .unwrap()
@@ -94,7 +119,10 @@ async fn every_mistake_comes_back_and_nothing_is_stored() {
     elsewhere["metadata"]["namespace"] = "shop".into();
     assert_eq!(server.post(SERVICES, &elsewhere).await.status, StatusCode::BAD_REQUEST);
     let missing = server.post("/api/v1/namespaces/shop/services", &service("be1")).await;
-    assert_eq!((missing.status, &missing.value["details"]["kind"]), (StatusCode::NOT_FOUND, &"namespaces".into()));
+    assert_eq!(
+        (missing.status, &missing.value["details"]["kind"]),
+        (StatusCode::NOT_FOUND, &"namespaces".into())
+    );
     for name in ["", "UPPER", "a/b", "a\0b", &"x".repeat(300)] {
         let refused = server.post(SERVICES, &service(name)).await;
         assert!(refused.status.is_client_error(), "{name:?}");
@@ -104,10 +132,19 @@ async fn every_mistake_comes_back_and_nothing_is_stored() {
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{body:?}");
     }
     let deep = "[".repeat(100_000);
-    assert_eq!(server.call(Method::POST, SERVICES, "application/json", deep).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        server.call(Method::POST, SERVICES, "application/json", deep).await.status,
+        StatusCode::BAD_REQUEST
+    );
     let large = vec![b' '; crate::api::routes::BODY_BYTES_MAX + 1];
-    assert_eq!(server.call(Method::POST, SERVICES, "application/json", large).await.status, StatusCode::PAYLOAD_TOO_LARGE);
-    assert_eq!(server.call(Method::POST, SERVICES, "text/yaml", "a: b").await.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(
+        server.call(Method::POST, SERVICES, "application/json", large).await.status,
+        StatusCode::PAYLOAD_TOO_LARGE
+    );
+    assert_eq!(
+        server.call(Method::POST, SERVICES, "text/yaml", "a: b").await.status,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
     assert_eq!(server.store.revision(), before);
     server.stop().await;
 }
@@ -122,7 +159,11 @@ async fn unknown_fields_of_others_kinds_warn_or_fail_as_asked() {
     assert!(strict.value["message"].as_str().unwrap().contains("strict decoding error"));
     let dry = server.post(&format!("{ROUTES}?dryRun=All&fieldValidation=Ignore"), &odd).await;
     assert_eq!((dry.status, dry.headers.contains_key("warning")), (StatusCode::CREATED, false));
-    assert_eq!(server.get(&format!("{ROUTES}/be1")).await.status, StatusCode::NOT_FOUND, "a dry run stores nothing");
+    assert_eq!(
+        server.get(&format!("{ROUTES}/be1")).await.status,
+        StatusCode::NOT_FOUND,
+        "a dry run stores nothing"
+    );
     let warned = server.post(ROUTES, &odd).await;
     assert_eq!(warned.status, StatusCode::CREATED);
     assert!(warned.headers["warning"].to_str().unwrap().starts_with("299 - \""));
@@ -148,7 +189,9 @@ async fn two_writers_lose_nothing() {
     let writers: Vec<_> = (0..12)
         .map(|n| {
             let (server, path) = (server.clone(), path.clone());
-            tokio::spawn(async move { server.merge(&path, &json!({"metadata": {"labels": {format!("w{n}"): "x"}}})).await.status })
+            tokio::spawn(async move {
+                server.merge(&path, &json!({"metadata": {"labels": {format!("w{n}"): "x"}}})).await.status
+            })
         })
         .collect();
     for writer in writers {
@@ -169,7 +212,10 @@ async fn patches_come_in_the_forms_that_a_kind_takes() {
     let ports = json!({"spec": {"ports": [{"port": 443, "name": "tls"}]}}).to_string();
     let merged = server.call(Method::PATCH, &service, strategic, ports).await;
     assert_eq!(merged.value["spec"]["ports"].as_array().unwrap().len(), 2, "ports merge by number");
-    assert_eq!(server.call(Method::PATCH, &route, strategic, "{}").await.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(
+        server.call(Method::PATCH, &route, strategic, "{}").await.status,
+        StatusCode::UNSUPPORTED_MEDIA_TYPE
+    );
     let applied = server.call(Method::PATCH, &route, "application/apply-patch+yaml", "{}").await;
     assert_eq!(applied.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     assert!(applied.value["message"].as_str().unwrap().contains("server-side apply"));
@@ -221,7 +267,10 @@ async fn preconditions_and_finalizers_hold_a_delete_back() {
     let uid = server.post(SERVICES, &held).await.value["metadata"]["uid"].clone();
     let path = format!("{SERVICES}/be1");
     let wrong = json!({"preconditions": {"uid": "other"}}).to_string();
-    assert_eq!(server.call(Method::DELETE, &path, "application/json", wrong).await.status, StatusCode::CONFLICT);
+    assert_eq!(
+        server.call(Method::DELETE, &path, "application/json", wrong).await.status,
+        StatusCode::CONFLICT
+    );
     let right = json!({"preconditions": {"uid": uid}, "dryRun": ["All"]}).to_string();
     assert_eq!(server.call(Method::DELETE, &path, "application/json", right).await.status, StatusCode::OK);
     let leaving = server.delete(&path).await.value;
@@ -246,7 +295,10 @@ async fn tables_and_older_versions_are_served() {
     let mut old = route("be2");
     old["apiVersion"] = "gateway.networking.k8s.io/v1beta1".into();
     assert_eq!(server.post(&older, &old).await.status, StatusCode::CREATED);
-    assert_eq!(server.get(&format!("{ROUTES}/be2")).await.value["apiVersion"], "gateway.networking.k8s.io/v1");
+    assert_eq!(
+        server.get(&format!("{ROUTES}/be2")).await.value["apiVersion"],
+        "gateway.networking.k8s.io/v1"
+    );
     assert_eq!(server.post(ROUTES, &old).await.status, StatusCode::BAD_REQUEST);
     server.stop().await;
 }

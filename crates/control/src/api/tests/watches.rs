@@ -13,7 +13,8 @@ struct Frames {
 
 impl Frames {
     async fn open(server: &Server, path: &str, accept: &str) -> Frames {
-        let request = server.request(Method::GET, path).header("accept", accept).body(Full::default()).unwrap();
+        let request =
+            server.request(Method::GET, path).header("accept", accept).body(Full::default()).unwrap();
         let response = server.send(request).await;
         assert_eq!(response.status(), StatusCode::OK);
         Frames { body: response.into_body(), rest: Vec::new() }
@@ -44,11 +45,13 @@ impl Frames {
 async fn a_watch_begins_with_what_is_there_and_tells_each_change() {
     let server = Server::start().await;
     server.post(SERVICES, &service("a")).await;
-    let mut frames = Frames::open(&server, "/api/v1/services?watch=true&resourceVersion=0", "application/json").await;
+    let mut frames =
+        Frames::open(&server, "/api/v1/services?watch=true&resourceVersion=0", "application/json").await;
     frames.expect("ADDED a").await;
     server.post(SERVICES, &service("b")).await;
     frames.expect("ADDED b").await;
-    let changed = server.merge(&format!("{SERVICES}/a"), &json!({"spec": {"selector": {"x": "y"}}})).await.value;
+    let changed =
+        server.merge(&format!("{SERVICES}/a"), &json!({"spec": {"selector": {"x": "y"}}})).await.value;
     assert_eq!(frames.expect("MODIFIED a").await["object"], changed);
     server.post(ROUTES, &route("c")).await;
     server.delete(&format!("{SERVICES}/b")).await;
@@ -114,7 +117,10 @@ async fn a_forgotten_or_future_revision_is_gone() {
         let gone = server.get(&format!("{SERVICES}?watch=true&resourceVersion={revision}")).await;
         assert_eq!((gone.status, &gone.value["reason"]), (StatusCode::GONE, &"Expired".into()), "{revision}");
     }
-    assert_eq!(server.get(&format!("{SERVICES}?watch=true&resourceVersion=x")).await.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        server.get(&format!("{SERVICES}?watch=true&resourceVersion=x")).await.status,
+        StatusCode::BAD_REQUEST
+    );
     server.stop().await;
 }
 

@@ -212,7 +212,8 @@ fn upgrades(reader: &mut Reader, configs: &[UpgradeConfig]) -> RouteUpgrades {
                 (false, _) => ConnectMode::Refused,
                 (true, true) => ConnectMode::Terminate,
                 (true, false) => {
-                    reader.problem_at("connect_config", "is required: a CONNECT ends here and is not sent on");
+                    reader
+                        .problem_at("connect_config", "is required: a CONNECT ends here and is not sent on");
                     return None;
                 }
             });

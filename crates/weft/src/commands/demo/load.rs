@@ -81,6 +81,9 @@ impl Load {
     async fn once(&self, from: &str) -> bool {
         let request = Request::get(&self.url).header("x-demo-from", from).body(Full::<Bytes>::default());
         let Ok(request) = request else { return false };
-        matches!(tokio::time::timeout(Duration::from_secs(10), self.client.send(request)).await, Ok(Ok((200, _))))
+        matches!(
+            tokio::time::timeout(Duration::from_secs(10), self.client.send(request)).await,
+            Ok(Ok((200, _)))
+        )
     }
 }

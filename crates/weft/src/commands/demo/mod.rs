@@ -65,7 +65,10 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     state::prepare(&state)?;
     let mut mesh = match start(&args, &state).await {
         Ok(mesh) => mesh,
-        Err(error) => return Err(error.context(format!("the demo did not start; logs are in {}", state.join("logs").display()))),
+        Err(error) => {
+            return Err(error
+                .context(format!("the demo did not start; logs are in {}", state.join("logs").display())));
+        }
     };
     await_current(&mesh.client, mesh.proxies.len()).await;
     let served = mesh.load.first(Duration::from_secs(20)).await;
@@ -109,20 +112,59 @@ async fn start(args: &DemoArgs, state: &Path) -> anyhow::Result<Mesh> {
 
     let api = state::free_or(args.api);
     let control_args = |api: String, xds: String, dns: String| {
-        ["control", "--print-ports", "--state", &text(state.to_path_buf()), "--api", &api, "--xds", &xds, "--dns", &dns].map(String::from).to_vec()
+        [
+            "control",
+            "--print-ports",
+            "--state",
+            &text(state.to_path_buf()),
+            "--api",
+            &api,
+            "--xds",
+            &xds,
+            "--dns",
+            &dns,
+        ]
+        .map(String::from)
+        .to_vec()
     };
     // A control plane that is started again must come back on the same ports: so they are chosen now.
-    let (xds, dns) = (state::free_or(([127, 0, 0, 1], 7701).into()), state::free_or(([127, 0, 0, 1], 7753).into()));
-    let control = keep(recipe("the control plane", control_args(api.to_string(), xds.to_string(), dns.to_string()), vec![], true), voice.clone()).await?;
+    let (xds, dns) =
+        (state::free_or(([127, 0, 0, 1], 7701).into()), state::free_or(([127, 0, 0, 1], 7753).into()));
+    let control = keep(
+        recipe(
+            "the control plane",
+            control_args(api.to_string(), xds.to_string(), dns.to_string()),
+            vec![],
+            true,
+        ),
+        voice.clone(),
+    )
+    .await?;
     let client = Client::from_state(state)?;
     let be3 = state::partner_certificate(state)?;
-    crate::commands::objects::apply_text(&client, "demo.yaml", &plan::objects(base, &be3.ca_pem)).await.context("cannot apply the demo's objects")?;
+    crate::commands::objects::apply_text(&client, "demo.yaml", &plan::objects(base, &be3.ca_pem))
+        .await
+        .context("cannot apply the demo's objects")?;
 
     let mut starting = Vec::new();
     for instance in &instances {
-        let mut args = vec!["service".into(), "--name".into(), instance.service.into(), "--version".into(), instance.version.into()];
-        args.extend(["--listen".into(), instance.app().to_string(), "--fail-every".into(), instance.fails_every.to_string()]);
-        args.extend(["--ledger".into(), text(state.join("ledger").join(format!("{}.jsonl", instance.service)))]);
+        let mut args = vec![
+            "service".into(),
+            "--name".into(),
+            instance.service.into(),
+            "--version".into(),
+            instance.version.into(),
+        ];
+        args.extend([
+            "--listen".into(),
+            instance.app().to_string(),
+            "--fail-every".into(),
+            instance.fails_every.to_string(),
+        ]);
+        args.extend([
+            "--ledger".into(),
+            text(state.join("ledger").join(format!("{}.jsonl", instance.service))),
+        ]);
         for url in instance.calls {
             args.extend(["--call".into(), (*url).to_owned()]);
         }
@@ -163,7 +205,9 @@ async fn await_current(client: &Client, proxies: usize) {
         if let Ok(answer) = client.get("/query/v1/status").await
             && let Some(list) = answer["proxies"].as_array()
             && list.len() == proxies
-            && list.iter().all(|p| p["connected"] == true && !p["acked"].is_null() && p["acked"] == p["latest"])
+            && list
+                .iter()
+                .all(|p| p["connected"] == true && !p["acked"].is_null() && p["acked"] == p["latest"])
         {
             return;
         }
@@ -171,12 +215,25 @@ async fn await_current(client: &Client, proxies: usize) {
     }
 }
 
-async fn proxy_args(instance: &Instance, client: &Client, state: &Path, xds: std::net::SocketAddr) -> anyhow::Result<Vec<String>> {
+async fn proxy_args(
+    instance: &Instance,
+    client: &Client,
+    state: &Path,
+    xds: std::net::SocketAddr,
+) -> anyhow::Result<Vec<String>> {
     let dir = state.join("proxies").join(instance.name);
     crate::files::private_dir(&dir)?;
-    let token = client.post("/query/v1/token", &serde_json::json!({"service": instance.service, "namespace": "default", "ttl": "600s"})).await?;
+    let token = client
+        .post(
+            "/query/v1/token",
+            &serde_json::json!({"service": instance.service, "namespace": "default", "ttl": "600s"}),
+        )
+        .await?;
     let token_file = dir.join("token");
-    crate::files::write_private(&token_file, token["token"].as_str().context("the control plane gave no token")?)?;
+    crate::files::write_private(
+        &token_file,
+        token["token"].as_str().context("the control plane gave no token")?,
+    )?;
     let at = |port| instance.port(port).to_string();
     let mut args: Vec<String> = ["proxy", "--print-ports", "--workers", "1"].map(String::from).to_vec();
     for (flag, value) in [
@@ -229,9 +286,16 @@ async fn play(mesh: &mut Mesh, duration: Option<Duration>) {
 }
 
 fn story(mesh: &Mesh, state: &Path, startup: Duration, short: bool) {
-    let at = if state == super::state_dir(None) { String::new() } else { format!(" --state {}", state.display()) };
-    eprintln!("Figure 3 is running, meshed, since {} ms: fe calls be1 and be4; be1 calls be2 and be3.", startup.as_millis());
-    eprintln!("be3 is outside the mesh and speaks TLS only; be1 is v1 and v2, split 90/10; be4 fails one request in {}.", plan::BE4_FAILS_EVERY);
+    let at =
+        if state == super::state_dir(None) { String::new() } else { format!(" --state {}", state.display()) };
+    eprintln!(
+        "Figure 3 is running, meshed, since {} ms: fe calls be1 and be4; be1 calls be2 and be3.",
+        startup.as_millis()
+    );
+    eprintln!(
+        "be3 is outside the mesh and speaks TLS only; be1 is v1 and v2, split 90/10; be4 fails one request in {}.",
+        plan::BE4_FAILS_EVERY
+    );
     if short {
         return;
     }
@@ -240,8 +304,12 @@ fn story(mesh: &Mesh, state: &Path, startup: Duration, short: bool) {
     eprintln!("\nTry in a second terminal:");
     eprintln!("  weft stat be4 --since 30m --by caller,code{at}     how many 500s came from be4?");
     eprintln!("  weft edges{at}                                     who calls whom, with what encryption");
-    eprintln!("  weft status{at}                                    each proxy: version, certificate, errors");
-    eprintln!("  weft get httproute be1 -o yaml{at}                 the split: edit it, apply it, watch it follow");
+    eprintln!(
+        "  weft status{at}                                    each proxy: version, certificate, errors"
+    );
+    eprintln!(
+        "  weft get httproute be1 -o yaml{at}                 the split: edit it, apply it, watch it follow"
+    );
     eprintln!("  kubectl --kubeconfig {} get svc\n", state.join("kubeconfig").display());
     eprintln!("Ctrl-C ends it.");
 }

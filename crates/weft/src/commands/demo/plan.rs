@@ -76,7 +76,9 @@ pub fn claim_block() -> anyhow::Result<Block> {
             return Ok(Block { base, _claim: claim });
         }
     }
-    bail!("no block of loopback addresses from 127.70.0.1 on has its ports free; is something listening on 0.0.0.0:15006 or :8080?")
+    bail!(
+        "no block of loopback addresses from 127.70.0.1 on has its ports free; is something listening on 0.0.0.0:15006 or :8080?"
+    )
 }
 
 /// The objects of the demo, ordinary ones: edit the split with `weft apply` or kubectl while it runs.
@@ -109,7 +111,8 @@ pub const SPLIT: &str = include_str!("../../../../../examples/split.yaml");
 mod tests {
     #[test]
     fn the_demo_s_objects_are_valid() {
-        let text = super::objects([127, 70, 0], "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        let text =
+            super::objects([127, 70, 0], "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
         let (documents, problems) = weft_model::parse_text("demo.yaml", &text);
         let errors: Vec<_> = problems.iter().filter(|p| !p.message.contains("PEM")).collect();
         assert!(errors.is_empty(), "{errors:?}");

@@ -119,7 +119,9 @@ impl Service {
         if self.fail_every > 0 && served.is_multiple_of(self.fail_every) {
             status = StatusCode::INTERNAL_SERVER_ERROR;
         } else {
-            let answers = futures_util::future::join_all(self.calls.iter().map(|(to, url)| self.call(to, url, &id))).await;
+            let answers =
+                futures_util::future::join_all(self.calls.iter().map(|(to, url)| self.call(to, url, &id)))
+                    .await;
             for ((to, _), answer) in self.calls.iter().zip(answers) {
                 // BE4 is known to fail; its callers degrade. Any other failure is passed on.
                 if answer != 200 && to != "be4" {
@@ -128,26 +130,36 @@ impl Service {
                 calls.insert(to.clone(), json!(answer));
             }
         }
-        self.ledger.write(&json!({"at": unix_ms(), "service": self.name, "version": self.version, "event": "received",
-            "peer": from, "id": id, "path": path, "status": status.as_u16()}));
+        self.ledger.write(
+            &json!({"at": unix_ms(), "service": self.name, "version": self.version, "event": "received",
+            "peer": from, "id": id, "path": path, "status": status.as_u16()}),
+        );
         let body = json!({"service": self.name, "version": self.version, "calls": calls});
         let mut response = Response::new(Full::new(Bytes::from(format!("{body}\n"))));
         *response.status_mut() = status;
-        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
         response
     }
 
     /// One call to another service. 0 stands for "no answer".
     async fn call(&self, to: &str, url: &str, id: &str) -> u16 {
-        let request = Request::get(url).header("x-request-id", id).header("x-demo-from", &self.name).body(Full::default());
+        let request = Request::get(url)
+            .header("x-request-id", id)
+            .header("x-demo-from", &self.name)
+            .body(Full::default());
         let status = match request {
-            Ok(request) => match tokio::time::timeout(Duration::from_secs(10), self.client.send(request)).await {
-                Ok(Ok((status, _))) => status,
-                _ => 0,
-            },
+            Ok(request) => {
+                match tokio::time::timeout(Duration::from_secs(10), self.client.send(request)).await {
+                    Ok(Ok((status, _))) => status,
+                    _ => 0,
+                }
+            }
             Err(_) => 0,
         };
-        self.ledger.write(&json!({"at": unix_ms(), "service": self.name, "version": self.version, "event": "sent",
+        self.ledger
+            .write(&json!({"at": unix_ms(), "service": self.name, "version": self.version, "event": "sent",
             "peer": to, "id": id, "status": status}));
         status
     }
@@ -164,7 +176,9 @@ fn host_label(url: &str) -> String {
 }
 
 pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Append-only, one write a line, so that a killed service leaves whole lines.

@@ -3,10 +3,11 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
 use crate::files::{private_dir, write_private};
+use anyhow::{Context, bail};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 /// Marks a directory that a demo made, and so may empty.
@@ -14,13 +15,21 @@ const MARKER: &str = ".demo";
 
 /// Empties an earlier demo's state; refuses a directory that holds anything else.
 pub fn prepare(state: &Path) -> anyhow::Result<()> {
-    if state.join("control.sock").exists() && std::os::unix::net::UnixStream::connect(state.join("control.sock")).is_ok() {
-        bail!("a control plane runs on {} already; stop it, or give the demo a directory of its own with --state", state.display());
+    if state.join("control.sock").exists()
+        && std::os::unix::net::UnixStream::connect(state.join("control.sock")).is_ok()
+    {
+        bail!(
+            "a control plane runs on {} already; stop it, or give the demo a directory of its own with --state",
+            state.display()
+        );
     }
     let occupied = std::fs::read_dir(state).is_ok_and(|mut entries| entries.next().is_some());
     if occupied {
         if !state.join(MARKER).exists() {
-            bail!("{} holds something that no demo made; give the demo an empty directory with --state", state.display());
+            bail!(
+                "{} holds something that no demo made; give the demo an empty directory with --state",
+                state.display()
+            );
         }
         std::fs::remove_dir_all(state).with_context(|| format!("cannot empty {}", state.display()))?;
     }

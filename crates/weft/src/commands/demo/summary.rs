@@ -9,10 +9,18 @@ use super::load::Load;
 use crate::client::Client;
 
 /// The JSON that `weft demo --for` ends with.
-pub async fn ask(client: &Client, since: u64, ran: Duration, startup: Duration, load: &Load) -> anyhow::Result<Value> {
+pub async fn ask(
+    client: &Client,
+    since: u64,
+    ran: Duration,
+    startup: Duration,
+    load: &Load,
+) -> anyhow::Result<Value> {
     let edges = client.get(&format!("/query/v1/edges?from={since}")).await?;
-    let split = client.get(&format!("/query/v1/stat?service=be1&namespace=default&from={since}&by=version")).await?;
-    let edges: Vec<Value> = edges["edges"].as_array().cloned().unwrap_or_default().into_iter().map(short_names).collect();
+    let split =
+        client.get(&format!("/query/v1/stat?service=be1&namespace=default&from={since}&by=version")).await?;
+    let edges: Vec<Value> =
+        edges["edges"].as_array().cloned().unwrap_or_default().into_iter().map(short_names).collect();
     let member: Vec<&Value> = edges.iter().filter(|e| e["to"] != "be3" && e["from"] != "").collect();
     let count = |edge: &&Value| edge["requests"].as_u64().unwrap_or(0);
     let members: u64 = member.iter().map(count).sum();
@@ -45,7 +53,8 @@ fn split_percent(answer: &Value) -> Value {
         rows.iter().filter(|r| r["version"] == version).filter_map(|r| r["requests"].as_u64()).sum()
     };
     let (v1, v2) = (of("v1"), of("v2"));
-    let percent = |n: u64| if v1 + v2 == 0 { 0.0 } else { (n as f64 * 1000.0 / (v1 + v2) as f64).round() / 10.0 };
+    let percent =
+        |n: u64| if v1 + v2 == 0 { 0.0 } else { (n as f64 * 1000.0 / (v1 + v2) as f64).round() / 10.0 };
     json!({"be1-v1": percent(v1), "be1-v2": percent(v2)})
 }
 
@@ -62,8 +71,16 @@ pub async fn rates(client: &Client, sent: u64) -> anyhow::Result<String> {
         let errors: u64 = edge["codes"].as_object().map_or(0, |codes| {
             codes.iter().filter(|(code, _)| code.starts_with('5')).filter_map(|(_, n)| n.as_u64()).sum()
         });
-        let lock = match edge["tls"].as_str() { Some("mtls") => "🔒", Some("tls") => "tls ", _ => "!! " };
-        line.push_str(&format!("  {lock}{}→{} {rate:.0}/s", edge["from"].as_str().unwrap_or("?"), edge["to"].as_str().unwrap_or("?")));
+        let lock = match edge["tls"].as_str() {
+            Some("mtls") => "🔒",
+            Some("tls") => "tls ",
+            _ => "!! ",
+        };
+        line.push_str(&format!(
+            "  {lock}{}→{} {rate:.0}/s",
+            edge["from"].as_str().unwrap_or("?"),
+            edge["to"].as_str().unwrap_or("?")
+        ));
         if errors > 0 {
             line.push_str(&format!(" ({errors} 5xx)"));
         }

@@ -77,7 +77,10 @@ async fn watch_over(
         // A child that can't start is tried again, slowly, for as long as the demo runs.
         loop {
             match start(&recipe).await {
-                Ok(again) => { running = again; break }
+                Ok(again) => {
+                    running = again;
+                    break;
+                }
                 Err(error) => {
                     let _ = said.send(format!("{} does not start: {error:#}", recipe.name));
                     tokio::select! {
@@ -96,7 +99,9 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 }
 
 async fn end(child: &mut Child) {
-    if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw) {
+    if let Some(pid) =
+        child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw)
+    {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
     if tokio::time::timeout(Duration::from_secs(8), child.wait()).await.is_err() {
@@ -141,11 +146,14 @@ async fn start(recipe: &Recipe) -> anyhow::Result<Started> {
 fn last_lines(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().rev().take(3).collect();
-    if lines.is_empty() { format!("nothing in {}", log.display()) } else { lines.into_iter().rev().collect::<Vec<_>>().join(" | ") }
+    if lines.is_empty() {
+        format!("nothing in {}", log.display())
+    } else {
+        lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+    }
 }
 
 /// What the restart tasks have to say, for the story's printer.
 pub fn voice() -> (mpsc::UnboundedSender<String>, mpsc::UnboundedReceiver<String>) {
     mpsc::unbounded_channel()
 }
-

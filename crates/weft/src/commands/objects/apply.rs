@@ -53,12 +53,18 @@ async fn apply_objects(client: &Client, objects: Vec<Value>, dry_run: bool) -> a
                 for warning in &outcome.warnings {
                     eprintln!("warning: {}/{name}: {warning}", info.singular);
                 }
-                println!("{}/{name} {}{}", info.singular, outcome.word, if dry_run { " (dry run)" } else { "" });
+                println!(
+                    "{}/{name} {}{}",
+                    info.singular,
+                    outcome.word,
+                    if dry_run { " (dry run)" } else { "" }
+                );
             }
             // One object that is refused does not keep the others back: they may be of other owners.
             Err(error) if error.downcast_ref::<Refusal>().is_some() => {
                 refused += 1;
-                let source = object["metadata"]["annotations"][files::SOURCE_ANNOTATION].as_str().unwrap_or_default();
+                let source =
+                    object["metadata"]["annotations"][files::SOURCE_ANNOTATION].as_str().unwrap_or_default();
                 eprintln!("{source}: {}/{name}: {error}", info.singular);
             }
             Err(error) => return Err(error),
@@ -77,7 +83,8 @@ fn in_order(mut objects: Vec<Value>) -> anyhow::Result<Vec<Value>> {
     for object in &objects {
         let (info, namespace, name) = place::of(object)?;
         if !seen.insert((info.kind, namespace.clone(), name.clone())) {
-            let source = object["metadata"]["annotations"][files::SOURCE_ANNOTATION].as_str().unwrap_or_default();
+            let source =
+                object["metadata"]["annotations"][files::SOURCE_ANNOTATION].as_str().unwrap_or_default();
             bail!("{source}: {} {namespace}/{name} is there twice; nothing was changed", info.name);
         }
     }
@@ -124,7 +131,8 @@ async fn apply_one(client: &Client, object: &Value, dry_run: bool) -> anyhow::Re
             return Err(refused);
         }
     }
-    Err(anyhow::anyhow!("others keep changing it")).with_context(|| format!("{}/{name} was not applied", info.singular))
+    Err(anyhow::anyhow!("others keep changing it"))
+        .with_context(|| format!("{}/{name} was not applied", info.singular))
 }
 
 fn is(error: &anyhow::Error, reason: &str) -> bool {
@@ -140,7 +148,8 @@ mod tests {
     #[test]
     fn namespaces_come_first_and_nothing_comes_twice() {
         let object = |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name, "namespace": "default"}});
-        let sorted = in_order(vec![object("Service", "a"), object("Namespace", "n"), object("Service", "b")]).unwrap();
+        let sorted =
+            in_order(vec![object("Service", "a"), object("Namespace", "n"), object("Service", "b")]).unwrap();
         let names: Vec<&str> = sorted.iter().filter_map(|o| o["metadata"]["name"].as_str()).collect();
         assert_eq!(names, ["n", "a", "b"]);
         assert!(in_order(vec![object("Service", "a"), object("Service", "a")]).is_err());

@@ -67,7 +67,10 @@ fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> anyhow::Res
 
 fn bounded(source: impl Read, name: &str) -> anyhow::Result<String> {
     let mut text = String::new();
-    source.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text).with_context(|| format!("cannot read {name}"))?;
+    source
+        .take(TEXT_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .with_context(|| format!("cannot read {name}"))?;
     if text.len() as u64 > TEXT_BYTES_MAX {
         bail!("{name} is larger than {TEXT_BYTES_MAX} bytes");
     }
@@ -90,7 +93,8 @@ pub fn parse(texts: &[(String, String)]) -> anyhow::Result<Vec<Value>> {
                     *annotations = Value::Object(serde_json::Map::new());
                 }
                 if let Some(annotations) = annotations.as_object_mut() {
-                    annotations.insert(SOURCE_ANNOTATION.to_owned(), format!("{name}:{}", document.line).into());
+                    annotations
+                        .insert(SOURCE_ANNOTATION.to_owned(), format!("{name}:{}", document.line).into());
                 }
             }
             objects.push(value);
@@ -117,7 +121,9 @@ mod tests {
     fn a_folder_is_read_in_order_and_without_other_files() {
         let dir = std::env::temp_dir().join(format!("weft-files-{}", std::process::id()));
         std::fs::create_dir_all(dir.join("b")).unwrap();
-        for (name, text) in [("c.yaml", "3"), ("a.yml", "1"), ("b/x.json", "2"), ("readme.md", "no"), (".h.yaml", "no")] {
+        for (name, text) in
+            [("c.yaml", "3"), ("a.yml", "1"), ("b/x.json", "2"), ("readme.md", "no"), (".h.yaml", "no")]
+        {
             std::fs::write(dir.join(name), text).unwrap();
         }
         let texts: Vec<String> =

@@ -24,7 +24,9 @@ pub enum View {
 
 /// Show objects.
 #[derive(Args)]
-#[command(after_help = "Examples: weft get services -A\n          weft get httproute be1 -o yaml\n          weft get svc,httproutes -w")]
+#[command(
+    after_help = "Examples: weft get services -A\n          weft get httproute be1 -o yaml\n          weft get svc,httproutes -w"
+)]
 pub struct GetArgs {
     /// The kind in any of its names, several with commas, or KIND/NAME.
     kind: String,
@@ -95,7 +97,12 @@ fn wanted(names: &[String]) -> Vec<Option<&String>> {
     if names.is_empty() { vec![None] } else { names.iter().map(Some).collect() }
 }
 
-async fn tables(client: &Client, args: &GetArgs, kinds: &[&KindInfo], names: &[String]) -> anyhow::Result<()> {
+async fn tables(
+    client: &Client,
+    args: &GetArgs,
+    kinds: &[&KindInfo],
+    names: &[String],
+) -> anyhow::Result<()> {
     let mut blocks = Vec::new();
     for info in kinds {
         let mut table = Table::new(args, kinds.len() > 1);
@@ -117,7 +124,12 @@ async fn tables(client: &Client, args: &GetArgs, kinds: &[&KindInfo], names: &[S
     Ok(())
 }
 
-async fn values(client: &Client, args: &GetArgs, kinds: &[&KindInfo], names: &[String]) -> anyhow::Result<()> {
+async fn values(
+    client: &Client,
+    args: &GetArgs,
+    kinds: &[&KindInfo],
+    names: &[String],
+) -> anyhow::Result<()> {
     let mut items = Vec::new();
     for info in kinds {
         for name in wanted(names) {
@@ -148,7 +160,12 @@ async fn values(client: &Client, args: &GetArgs, kinds: &[&KindInfo], names: &[S
 }
 
 /// Prints what is there, then each change; a watch that ends is taken up again where it stopped.
-async fn watch(client: &Client, args: &GetArgs, info: &KindInfo, name: Option<&String>) -> anyhow::Result<ExitCode> {
+async fn watch(
+    client: &Client,
+    args: &GetArgs,
+    info: &KindInfo,
+    name: Option<&String>,
+) -> anyhow::Result<ExitCode> {
     let as_table = matches!(args.output, View::Table | View::Wide);
     let mut base = path(args, info, None)?;
     if let Some(name) = name {
@@ -175,7 +192,9 @@ async fn watch(client: &Client, args: &GetArgs, info: &KindInfo, name: Option<&S
             match event["type"].as_str().unwrap_or_default() {
                 "BOOKMARK" => {}
                 "ERROR" if object["code"] == 410 => revision.clear(),
-                "ERROR" => bail!("the watch ended: {}", object["message"].as_str().unwrap_or("no reason was given")),
+                "ERROR" => {
+                    bail!("the watch ended: {}", object["message"].as_str().unwrap_or("no reason was given"))
+                }
                 _ if as_table => {
                     table.rows.clear();
                     table.add(object, info);
@@ -214,7 +233,13 @@ struct Table {
 impl Table {
     fn new(args: &GetArgs, prefixed: bool) -> Table {
         let wide = args.output == View::Wide;
-        Table { wide, namespaced: args.namespaces.all_namespaces, prefixed, columns: Vec::new(), rows: Vec::new() }
+        Table {
+            wide,
+            namespaced: args.namespaces.all_namespaces,
+            prefixed,
+            columns: Vec::new(),
+            rows: Vec::new(),
+        }
     }
 
     fn add(&mut self, table: &Value, info: &KindInfo) {
@@ -321,7 +346,10 @@ fn description(info: &KindInfo, object: &Value, findings: &[Value]) -> anyhow::R
     }
     line("Kind", format!("{} ({})", info.name, info.api_version()));
     line("Created", text(&meta["creationTimestamp"]));
-    line("Revision", format!("{} (generation {})", text(&meta["resourceVersion"]), text(&meta["generation"])));
+    line(
+        "Revision",
+        format!("{} (generation {})", text(&meta["resourceVersion"]), text(&meta["generation"])),
+    );
     for (title, field) in [("Labels", "labels"), ("Annotations", "annotations")] {
         let mut pairs = meta[field]
             .as_object()
@@ -366,7 +394,12 @@ fn description(info: &KindInfo, object: &Value, findings: &[Value]) -> anyhow::R
         out.push_str("Findings:\n");
     }
     for finding in mine {
-        out.push_str(&format!("  {} {}: {}\n", text(&finding["severity"]), text(&finding["code"]), text(&finding["message"])));
+        out.push_str(&format!(
+            "  {} {}: {}\n",
+            text(&finding["severity"]),
+            text(&finding["code"]),
+            text(&finding["message"])
+        ));
     }
     Ok(out)
 }
@@ -390,7 +423,8 @@ mod tests {
 
     #[test]
     fn a_description_shows_no_secret() {
-        let object = json!({"metadata": {"name": "s", "namespace": "default"}, "data": {"password": "aHVudGVyMg=="}});
+        let object =
+            json!({"metadata": {"name": "s", "namespace": "default"}, "data": {"password": "aHVudGVyMg=="}});
         let text = description(Kind::Secret.info(), &object, &[]).unwrap();
         assert!(text.contains("password") && !text.contains("aHVudGVyMg"), "{text}");
     }
@@ -399,7 +433,12 @@ mod tests {
     fn findings_of_the_object_are_shown_with_it() {
         let object = json!({"metadata": {"name": "a", "namespace": "default", "labels": {"x": "y"}}, "spec": {"ports": [{"port": 80}]}});
         let finding = |object: &str| json!({"severity": "error", "code": "WFT0001", "object": object, "message": "lost"});
-        let text = description(Kind::Service.info(), &object, &[finding("Service default/a"), finding("Service default/b")]).unwrap();
+        let text = description(
+            Kind::Service.info(),
+            &object,
+            &[finding("Service default/a"), finding("Service default/b")],
+        )
+        .unwrap();
         assert_eq!(text.matches("WFT0001").count(), 1, "{text}");
         assert!(text.contains("x=y") && text.contains("port: 80"), "{text}");
     }

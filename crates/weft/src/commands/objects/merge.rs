@@ -82,8 +82,14 @@ mod tests {
         };
         check(last.clone(), None);
         check(json!({"spec": {"a": 1, "b": {"x": 1, "y": 2}}}), Some(json!({"spec": {"l": null}})));
-        check(json!({"spec": {"a": 2, "b": {"x": 1}, "l": [2]}}), Some(json!({"spec": {"a": 2, "b": {"y": null}, "l": [2]}})));
-        check(json!({"spec": {"a": null, "b": {"x": 1, "y": 2}, "l": [1, 2], "n": {"m": 1}}}), Some(json!({"spec": {"a": null, "n": {"m": 1}}})));
+        check(
+            json!({"spec": {"a": 2, "b": {"x": 1}, "l": [2]}}),
+            Some(json!({"spec": {"a": 2, "b": {"y": null}, "l": [2]}})),
+        );
+        check(
+            json!({"spec": {"a": null, "b": {"x": 1, "y": 2}, "l": [1, 2], "n": {"m": 1}}}),
+            Some(json!({"spec": {"a": null, "n": {"m": 1}}})),
+        );
     }
 
     #[test]
