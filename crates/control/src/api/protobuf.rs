@@ -158,7 +158,9 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Value, String> {
         ("v1", "Service") => service(Service::decode(&*raw).map_err(wrong)?),
         (_, "DeleteOptions") => delete_options(DeleteOptions::decode(&*raw).map_err(wrong)?),
         _ => {
-            return Err(format!("{kind:?} of {api_version:?} is not read as protobuf; send application/json"));
+            return Err(format!(
+                "{kind:?} of {api_version:?} is not read as protobuf; send application/json"
+            ));
         }
     };
     object["apiVersion"] = api_version.into();

@@ -64,11 +64,11 @@ impl Count {
         match self {
             Count::Own(count) if count.get() >= max => None,
             Count::Own(_) => Some(self.raise()),
-            Count::Shared(_) => {
-                let raised = self.raise();
-                // Those who came at the same time may all be refused, never too many let in.
-                (self.get() <= max).then_some(raised)
+            Count::Shared(count) if count.fetch_add(1, Ordering::Relaxed) >= max => {
+                count.fetch_sub(1, Ordering::Relaxed);
+                None
             }
+            Count::Shared(_) => Some(Raised(self.clone())),
         }
     }
 }

@@ -257,10 +257,8 @@ async fn app(
             let status = if asked.ends_with(b"checked") { 1 } else { 2 };
             let mut trailers = HeaderMap::new();
             trailers.insert("grpc-status", "0".parse().unwrap());
-            let frames = [
-                Ok(Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 8, status]))),
-                Ok(Frame::trailers(trailers)),
-            ];
+            let frames =
+                [Ok(Frame::data(Bytes::from(vec![0, 0, 0, 0, 2, 8, status]))), Ok(Frame::trailers(trailers))];
             Response::new(BodyExt::boxed(StreamBody::new(stream::iter(frames))))
         }
         "/slow" => {

@@ -25,7 +25,7 @@ pub static HTTP_CONNECTION_MANAGER: Schema = Schema {
     name: "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     rows: &[
         one(1, "codec_type", Supported, VARINT),
-        one(2, "stat_prefix", Supported, TEXT),
+        one(2, "stat_prefix", Harmless("metrics have our own names"), TEXT),
         one(3, "rds", Supported, Message(&RDS)),
         one(4, "route_config", Supported, Message(&ROUTE_CONFIGURATION)),
         many(5, "http_filters", Supported, Message(&HTTP_FILTER)),

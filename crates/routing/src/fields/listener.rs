@@ -160,7 +160,7 @@ pub static HTTP_INSPECTOR: Schema =
 pub static TCP_PROXY: Schema = Schema {
     name: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
     rows: &[
-        one(1, "stat_prefix", Supported, TEXT),
+        one(1, "stat_prefix", Harmless("metrics have our own names"), TEXT),
         one(2, "cluster", Supported, TEXT),
         one(3, "downstream_idle_timeout", NOT_DONE, OPAQUE),
         one(4, "upstream_idle_timeout", NOT_DONE, OPAQUE),

@@ -27,7 +27,7 @@ pub static HTTP_RBAC: Schema = Schema {
         one(3, "shadow_rules_stat_prefix", Harmless("metrics have our own names"), TEXT),
         one(4, "matcher", NOT_DONE, OPAQUE),
         one(5, "shadow_matcher", NOT_DONE, OPAQUE),
-        one(6, "rules_stat_prefix", Supported, TEXT),
+        one(6, "rules_stat_prefix", Harmless("metrics have our own names"), TEXT),
         one(7, "track_per_rule_stats", Warn("rules are counted by policy"), VARINT),
     ],
 };
@@ -37,7 +37,7 @@ pub static NETWORK_RBAC: Schema = Schema {
     rows: &[
         one(1, "rules", Supported, Message(&RBAC)),
         one(2, "shadow_rules", Supported, Message(&RBAC)),
-        one(3, "stat_prefix", Supported, TEXT),
+        one(3, "stat_prefix", Harmless("metrics have our own names"), TEXT),
         one(4, "enforcement_type", NOT_DONE, VARINT),
         one(5, "shadow_rules_stat_prefix", Harmless("metrics have our own names"), TEXT),
         one(6, "matcher", NOT_DONE, OPAQUE),
