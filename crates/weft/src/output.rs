@@ -23,8 +23,13 @@ pub fn print(format: Format, value: &Value, table: impl FnOnce() -> String) -> a
 }
 
 fn write(text: &str) -> anyhow::Result<()> {
+    line(text.trim_end())
+}
+
+/// One line, or several, on stdout.
+pub fn line(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    match writeln!(out, "{}", text.trim_end()) {
+    match writeln!(out, "{text}") {
         // `weft stat | head` closes the pipe; that is the reader's right.
         Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),

@@ -111,6 +111,10 @@ fn print(matches: &ArgMatches, file: &BTreeMap<String, serde_json::Value>) {
     let Some((_, sub)) = matches.subcommand() else { return };
     for id in sub.ids() {
         let name = id.as_str();
+        // A group of arguments is listed too, and is no setting.
+        if name.starts_with(|c: char| c.is_uppercase()) {
+            continue;
+        }
         let Some(raw) = sub.get_raw(name) else { continue };
         if name == "print_config" || name == "log" {
             continue;

@@ -35,9 +35,9 @@ struct Who {
     /// The service's namespace.
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// The workload's name, the same as the agent's (`weft agent --name`).
+    /// The workload's name, the same as the agent's `weft agent --name` (default: the service's).
     #[arg(long, value_name = "NAME")]
-    name: String,
+    name: Option<String>,
     /// The control plane's xDS address.
     #[arg(long, default_value = "127.0.0.1:7701", value_name = "HOST:PORT", env = "WEFT_CONTROL")]
     control: String,
@@ -87,9 +87,9 @@ struct EnvoyArgs {
 struct GrpcArgs {
     #[command(flatten)]
     who: Who,
-    /// The folder that `weft identity fetch --out` writes.
+    /// The folder that `weft identity fetch --out` writes (default: tls in the state directory).
     #[arg(long, value_name = "DIR")]
-    certificates: PathBuf,
+    certificates: Option<PathBuf>,
 }
 
 pub async fn run(args: BootstrapArgs) -> anyhow::Result<ExitCode> {
@@ -97,7 +97,7 @@ pub async fn run(args: BootstrapArgs) -> anyhow::Result<ExitCode> {
         What::Envoy(args) => serde_saphyr::to_string(&envoy(&args, &trust_domain(&args.who).await?)?)?,
         What::Grpc(args) => serde_json::to_string_pretty(&grpc(&args))?,
     };
-    println!("{}", text.trim_end());
+    crate::output::line(text.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -114,7 +114,7 @@ fn node(who: &Who, kind: &str, more: Value) -> Value {
     if let (Some(metadata), Some(more)) = (metadata.as_object_mut(), more.as_object()) {
         metadata.extend(more.clone());
     }
-    json!({"id": format!("{}/{}", who.namespace, who.name), "cluster": who.service, "metadata": metadata})
+    json!({"id": format!("{}/{}", who.namespace, who.name.as_ref().unwrap_or(&who.service)), "cluster": who.service, "metadata": metadata})
 }
 
 fn envoy(args: &EnvoyArgs, trust_domain: &str) -> anyhow::Result<Value> {
@@ -183,7 +183,9 @@ fn envoy(args: &EnvoyArgs, trust_domain: &str) -> anyhow::Result<Value> {
 }
 
 fn grpc(args: &GrpcArgs) -> Value {
-    let file = |name: &str| args.certificates.join(name).to_string_lossy().into_owned();
+    let state = super::state_dir(args.who.connection.state.as_ref());
+    let certificates = args.certificates.clone().unwrap_or_else(|| state.join("tls"));
+    let file = |name: &str| certificates.join(name).to_string_lossy().into_owned();
     let files = json!({
         "certificate_file": file("svid.pem"),
         "private_key_file": file("svid_key.pem"),

@@ -59,7 +59,9 @@ fn offline(paths: &[PathBuf]) -> anyhow::Result<Value> {
     for (name, text) in super::objects::read_paths(paths)? {
         let (documents, problems) = weft_model::parse_text(&name, &text);
         findings.extend(problems.iter().map(|p| {
-            json!({"code": "WFT0000", "severity": p.severity.to_string(), "object": p.object, "message": p.to_string(), "hint": p.hint})
+            let line = p.line.map_or_else(String::new, |line| format!(":{line}"));
+            let message = format!("{name}{line}: {} {}", p.path, p.message);
+            json!({"code": "WFT0000", "severity": p.severity.to_string(), "object": p.object, "message": message, "hint": p.hint})
         }));
         objects.extend(documents.into_iter().filter_map(|d| d.object));
     }

@@ -43,8 +43,13 @@ pub struct ControlArgs {
 }
 
 pub async fn run(args: ControlArgs) -> anyhow::Result<ExitCode> {
+    let state = super::state_dir(args.state.as_ref());
+    if !super::has_parent() {
+        // A control plane that a person started makes a demo's leftovers a real mesh: no demo may empty it again.
+        let _ = std::fs::remove_file(state.join(super::demo::state::MARKER));
+    }
     let running = weft_control::start(weft_control::Config {
-        state: super::state_dir(args.state.as_ref()),
+        state,
         api: args.api,
         xds: args.xds,
         dns: args.dns,

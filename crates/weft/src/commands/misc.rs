@@ -30,7 +30,9 @@ pub struct CompletionArgs {
 }
 
 pub fn completion(args: CompletionArgs, mut command: clap::Command) -> anyhow::Result<ExitCode> {
-    clap_complete::generate(args.shell, &mut command, "weft", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, "weft", &mut script);
+    crate::output::line(String::from_utf8_lossy(&script).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -49,9 +49,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Set in the children of `weft demo`, whose standard input is a pipe that the parent holds open.
 pub const FOLLOW_PARENT: &str = "WEFT_FOLLOW_PARENT";
 
+/// Whether `weft demo` started this process.
+pub fn has_parent() -> bool {
+    std::env::var_os(FOLLOW_PARENT).is_some()
+}
+
 /// A child of the demo ends when its parent does, however the parent ended: the pipe closes.
 pub fn follow_parent() {
-    if std::env::var_os(FOLLOW_PARENT).is_none() {
+    if !has_parent() {
         return;
     }
     std::thread::spawn(|| {

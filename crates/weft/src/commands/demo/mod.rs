@@ -6,7 +6,7 @@ mod client;
 mod load;
 mod plan;
 pub mod service;
-mod state;
+pub mod state;
 mod summary;
 mod supervise;
 
@@ -53,6 +53,7 @@ struct Mesh {
     client: Client,
     load: Arc<Load>,
     fe: std::net::SocketAddr,
+    apps: Vec<std::net::SocketAddr>,
     api: String,
     said: mpsc::UnboundedReceiver<String>,
     _block: plan::Block,
@@ -71,19 +72,23 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         }
     };
     await_current(&mesh.client, mesh.proxies.len()).await;
+    await_apps(&mesh.apps).await;
     let served = mesh.load.first(Duration::from_secs(20)).await;
     let startup = started.elapsed();
+    let playing = Instant::now();
+    let mut played = Duration::ZERO;
     if served {
         story(&mesh, &state, startup, args.duration.is_some());
         if !args.no_load {
             mesh.load.start();
         }
         play(&mut mesh, args.duration).await;
+        played = playing.elapsed();
     }
     mesh.load.stop().await;
     // The proxies leave first: their last measurements are durable when they have ended.
     futures_util::future::join_all(mesh.proxies.drain(..).map(|p| p.stop(Duration::from_secs(9)))).await;
-    let answer = summary::ask(&mesh.client, since, started.elapsed(), startup, &mesh.load).await;
+    let answer = summary::ask(&mesh.client, since, played, startup, &mesh.load).await;
     futures_util::future::join_all(mesh.services.drain(..).map(|s| s.stop(Duration::from_secs(3)))).await;
     mesh.control.stop(Duration::from_secs(5)).await;
     if !served {
@@ -106,7 +111,7 @@ async fn start(args: &DemoArgs, state: &Path) -> anyhow::Result<Mesh> {
         args: args.into_iter().map(Into::into).collect(),
         env,
         prints_ports,
-        log: state.join("logs").join(format!("{}.log", name.replace(' ', "-"))),
+        log: state.join("logs").join(format!("{}.log", name.replace("'s", "").replace(' ', "-"))),
     };
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
 
@@ -192,10 +197,21 @@ async fn start(args: &DemoArgs, state: &Path) -> anyhow::Result<Mesh> {
         client,
         load: Load::new(fe),
         fe,
+        apps: instances.iter().map(Instance::app).collect(),
         api: format!("http://{api}"),
         said,
         _block: block,
     })
+}
+
+/// Waits until every service accepts connections.
+async fn await_apps(apps: &[std::net::SocketAddr]) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for app in apps {
+        while Instant::now() < deadline && tokio::net::TcpStream::connect(app).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 }
 
 /// Waits until every proxy has the newest configuration, so that the first request finds everybody.

@@ -11,7 +11,7 @@ use rcgen::{
 };
 
 /// Marks a directory that a demo made, and so may empty.
-const MARKER: &str = ".demo";
+pub const MARKER: &str = ".demo";
 
 /// Empties an earlier demo's state; refuses a directory that holds anything else.
 pub fn prepare(state: &Path) -> anyhow::Result<()> {

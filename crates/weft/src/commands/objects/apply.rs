@@ -53,12 +53,8 @@ async fn apply_objects(client: &Client, objects: Vec<Value>, dry_run: bool) -> a
                 for warning in &outcome.warnings {
                     eprintln!("warning: {}/{name}: {warning}", info.singular);
                 }
-                println!(
-                    "{}/{name} {}{}",
-                    info.singular,
-                    outcome.word,
-                    if dry_run { " (dry run)" } else { "" }
-                );
+                let dry = if dry_run { " (dry run)" } else { "" };
+                crate::output::line(&format!("{}/{name} {}{dry}", info.singular, outcome.word))?;
             }
             // One object that is refused does not keep the others back: they may be of other owners.
             Err(error) if error.downcast_ref::<Refusal>().is_some() => {

@@ -49,7 +49,7 @@ pub async fn delete(args: DeleteArgs) -> anyhow::Result<ExitCode> {
     let mut failed = 0_usize;
     for (info, namespace, name) in wanted {
         match client.delete(&place::object(info, &namespace, &name)?).await {
-            Ok(_) => println!("{}/{name} deleted", info.singular),
+            Ok(_) => crate::output::line(&format!("{}/{name} deleted", info.singular))?,
             Err(error) => match error.downcast_ref::<Refusal>() {
                 Some(refusal) if refusal.reason == "NotFound" && args.ignore_not_found => {}
                 Some(refusal) => {

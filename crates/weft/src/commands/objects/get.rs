@@ -120,7 +120,7 @@ async fn tables(
         }
         return Ok(());
     }
-    println!("{}", blocks.join("\n\n"));
+    crate::output::line(&blocks.join("\n\n"))?;
     Ok(())
 }
 
@@ -144,7 +144,7 @@ async fn values(
         View::Name => {
             for item in &items {
                 let (info, _, name) = place::of(item)?;
-                println!("{}/{name}", info.singular);
+                crate::output::line(&format!("{}/{name}", info.singular))?;
             }
             Ok(())
         }
@@ -198,7 +198,7 @@ async fn watch(
                 _ if as_table => {
                     table.rows.clear();
                     table.add(object, info);
-                    println!("{}", table.lines(&mut headed));
+                    crate::output::line(&table.lines(&mut headed))?;
                 }
                 kind => print_event(args.output, kind, object)?,
             }
@@ -210,12 +210,12 @@ async fn watch(
 
 fn print_event(view: View, kind: &str, object: &Value) -> anyhow::Result<()> {
     match view {
-        View::Json => println!("{}", json!({ "type": kind, "object": object })),
+        View::Json => crate::output::line(&json!({ "type": kind, "object": object }).to_string())?,
         View::Name => {
             let (info, _, name) = place::of(object)?;
-            println!("{}/{name} {}", info.singular, kind.to_lowercase());
+            crate::output::line(&format!("{}/{name} {}", info.singular, kind.to_lowercase()))?;
         }
-        _ => println!("---\n{}", serde_saphyr::to_string(object)?.trim_end()),
+        _ => crate::output::line(&format!("---\n{}", serde_saphyr::to_string(object)?.trim_end()))?,
     }
     Ok(())
 }
@@ -329,7 +329,7 @@ pub async fn describe(args: DescribeArgs) -> anyhow::Result<ExitCode> {
         Ok(answer) => answer["findings"].as_array().cloned().unwrap_or_default(),
         Err(_) => Vec::new(),
     };
-    println!("{}", description(info, &object, &findings)?.trim_end());
+    crate::output::line(description(info, &object, &findings)?.trim_end())?;
     Ok(ExitCode::SUCCESS)
 }
 
