@@ -23,7 +23,7 @@ use crate::{
     certificates::{CertState, Identity},
     config::VERSION,
     config_feed::ConfigFeed,
-    worker::{Command, Mailbox},
+    worker::{Command, Direction, Mailbox},
 };
 
 /// What the pages show and move.
@@ -37,7 +37,7 @@ pub struct Admin {
     pub node: Arc<str>,
     /// Cancelled when the proxy drains: it is not ready any more.
     pub draining: CancellationToken,
-    /// Cancelled by `/quitquitquit` and `/drain_listeners`.
+    /// Cancelled by `/quitquitquit`.
     pub quit: CancellationToken,
     pub token: Arc<str>,
 }
@@ -265,7 +265,19 @@ impl Admin {
         if !same(given.as_bytes(), self.token.as_bytes()) {
             return text(StatusCode::UNAUTHORIZED, "the token is in the state directory: admin.token\n");
         }
-        self.quit.cancel();
+        if request.uri().path() == "/quitquitquit" {
+            self.quit.cancel();
+            return text(StatusCode::OK, "OK\n");
+        }
+        // The process stays: its owner ends it when it likes.
+        let inbound_only =
+            request.uri().query().is_some_and(|query| query.split('&').any(|one| one == "inboundonly"));
+        let all = [Direction::Inbound, Direction::Outbound];
+        for direction in if inbound_only { &all[..1] } else { &all[..] } {
+            for worker in &self.workers {
+                worker.send(Command::Drain(*direction));
+            }
+        }
         text(StatusCode::OK, "OK\n")
     }
 }

@@ -65,7 +65,11 @@ pub async fn serve(
     let Some(meters) = live.meters(&listener.name) else { return };
     worker.shard.borrow_mut().add(meters.connections, 1);
     let mut first = BytesMut::new();
-    let seen = match inspect(listener, &mut stream, &mut first).await {
+    let seen = tokio::select! {
+        seen = inspect(listener, &mut stream, &mut first) => seen,
+        () = drain.out_of_patience() => Err(io::ErrorKind::ConnectionAborted.into()),
+    };
+    let seen = match seen {
         Ok(seen) => seen,
         Err(error) => {
             tracing::debug!(%remote, %error, "a connection ended before it said what it is");
@@ -104,7 +108,11 @@ pub async fn serve(
     };
     let handshake_timeout =
         chain.transport_socket_connect_timeout.filter(|limit| !limit.is_zero()).unwrap_or(TLS_TIMEOUT);
-    let tls = match timeout(handshake_timeout, TlsAcceptor::from(config).accept(stream)).await {
+    let shaken = tokio::select! {
+        shaken = timeout(handshake_timeout, TlsAcceptor::from(config).accept(stream)) => shaken,
+        () = drain.out_of_patience() => return,
+    };
+    let tls = match shaken {
         Ok(Ok(tls)) => tls,
         failed => {
             let error = failed.map_or_else(
@@ -164,9 +172,12 @@ where
         (Codec::Http2, _) | (Codec::Auto, Some(true)) => true,
         (Codec::Http1, _) | (Codec::Auto, Some(false)) => false,
         // A client may open a connection long before it speaks.
-        (Codec::Auto, None) => match timeout(idle_timeout, speaks_h2(&mut io, &mut first)).await {
-            Ok(Ok(h2)) => h2,
-            _ => return,
+        (Codec::Auto, None) => tokio::select! {
+            h2 = timeout(idle_timeout, speaks_h2(&mut io, &mut first)) => match h2 {
+                Ok(Ok(h2)) => h2,
+                _ => return,
+            },
+            () = peer.drain.out_of_patience() => return,
         },
     };
     let io = Prefixed::new(first, io);

@@ -1,8 +1,11 @@
 //! Leaving without losing anything: one switch a worker, seen by each of its connections, and a count of them.
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
 use tokio::sync::watch;
+
+/// Once the drain has started: a request that is on its way arrives by then, and the silent do not hold us up.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Whether this worker drains, and how many connections it still serves.
 pub struct Drain {
@@ -39,6 +42,12 @@ impl Drain {
     pub async fn started(&self) {
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = self.started.subscribe().wait_for(|started| *started).await;
+    }
+
+    /// Waits until the drain has started, and then as long as a connection may take that has not said what it is.
+    pub async fn out_of_patience(&self) {
+        self.started().await;
+        tokio::time::sleep(PATIENCE).await;
     }
 
     pub fn connection(&self) -> Connection {

@@ -52,12 +52,20 @@ pub enum ProxyError {
     Static(String),
     #[error("a thread or the runtime could not start")]
     Start(#[source] std::io::Error),
+    #[error("the admin pages show the whole configuration and may listen on loopback only, not on {0}")]
+    AdminAddress(std::net::SocketAddr),
     #[error("nothing to do: neither a control plane nor static resources are configured")]
     Nothing,
 }
 
 /// Runs a proxy until it is told to stop. Blocks.
 pub fn run(config: Config) -> Result<(), ProxyError> {
+    // A bootstrap of one's own, which names no control plane of ours, may say otherwise.
+    if let Some(admin) = config.ports.admin.filter(|admin| !admin.ip().to_canonical().is_loopback())
+        && config.control.is_some()
+    {
+        return Err(ProxyError::AdminAddress(admin));
+    }
     create_private_dir(&config.state)?;
     let registry = Registry::new();
     let settings = WorkerSettings {

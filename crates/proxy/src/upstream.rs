@@ -7,4 +7,5 @@ pub mod health;
 pub mod limits;
 pub mod outlier;
 pub mod pool;
+pub mod quarantine;
 pub mod tls;

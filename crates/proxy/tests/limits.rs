@@ -296,3 +296,53 @@ async fn health_checks_ask_the_endpoints() {
         assert_eq!(status(&get(at, host, "/").await), code, "{host}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_refuses_connections_costs_no_request() {
+    let (good, gone) = (App::start().await, free_port());
+    let uneven =
+        changed(&cluster("app", &[good.address, gone], Speak::Http1, None), |cluster: &mut Cluster| {
+            cluster.lb_policy =
+                envoy_types::pb::envoy::config::cluster::v3::cluster::LbPolicy::LeastRequest as i32;
+        });
+    let (at, _proxy) = edge(all(vec![to("/", "app")]), vec![uneven], |_| {});
+    for _ in 0..20 {
+        let answers = futures_util::future::join_all((0..10).map(|_| get(at, "a", "/"))).await;
+        let failed: Vec<&String> = answers.iter().filter(|answer| status(answer) != 200).collect();
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_connection_does_not_hold_up_the_end() {
+    let app = App::start().await;
+    let clusters = vec![cluster("app", &[app.address], Speak::Http1, None)];
+    let (at, proxy) = edge(all(vec![to("/", "app")]), clusters, |_| {});
+    let mut silent = TcpStream::connect(at).await.unwrap();
+    assert_eq!(status(&get(at, "a", "/").await), 200);
+    let started = Instant::now();
+    tokio::task::spawn_blocking(move || proxy.stop()).await.unwrap();
+    let took = started.elapsed();
+    assert!(took < millis(1700), "less than the drain's limit: {took:?}");
+    assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or(0), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn draining_the_listeners_leaves_the_process() {
+    let app = App::start().await;
+    let clusters = vec![cluster("app", &[app.address], Speak::Http1, None)];
+    let (at, proxy) = edge(all(vec![to("/", "app")]), clusters, |_| {});
+    assert_eq!(status(&get(at, "a", "/").await), 200);
+    let token = std::fs::read_to_string(proxy.state.join("admin.token")).unwrap();
+    let ask = format!(
+        "POST /drain_listeners HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {}\r\nconnection: close\r\n\r\n",
+        token.trim()
+    );
+    assert_eq!(status(&send(proxy.admin, &ask).await), 200);
+    let end = Instant::now() + LIMIT;
+    while TcpStream::connect(at).await.is_ok() && Instant::now() < end {
+        tokio::time::sleep(millis(20)).await;
+    }
+    assert!(TcpStream::connect(at).await.is_err(), "new connections are refused");
+    assert_eq!(status(&get(proxy.admin, "a", "/stats").await), 200, "the process goes on");
+}

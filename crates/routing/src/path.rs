@@ -1,6 +1,6 @@
 //! The path of a request in one canonical form, or its refusal.
 //!
-//! Dot segments are resolved as RFC 3986 says, raw backslashes, NUL, controls and fragments are
+//! Encoded unreserved bytes are decoded and dot segments resolved as RFC 3986 says, raw backslashes, NUL, controls and fragments are
 //! refused, always. Encoded slashes and `//` follow [`Slashes`]: where a policy or a route looks at
 //! paths they must not be able to hide one. What comes out, put in again, comes out the same.
 
@@ -27,7 +27,7 @@ pub enum Escaped {
 impl Slashes {
     /// Where a path policy or a path route applies.
     pub const STRICT: Slashes = Slashes { escaped: Escaped::Refuse, merge: true };
-    /// Elsewhere: as sent.
+    /// Elsewhere: slashes as sent.
     pub const KEEP: Slashes = Slashes { escaped: Escaped::Keep, merge: false };
 
     /// As a listener says.
@@ -97,49 +97,40 @@ pub fn canonical(target: &str, slashes: Slashes) -> Result<Canonical<'_>, PathRe
     Ok(Canonical { path, query })
 }
 
-/// Looks at `%00`, `%2F` and `%5C`.
+/// Decodes the unreserved bytes (RFC 3986, 6.2.2.2), so that `/%61` is `/a` for all who look at it, and looks at `%00`,
+/// `%2F` and `%5C`. One round only: `%2561` stays. But where a `%` that stands for nothing becomes an escape by what
+/// follows it (`%%36%31`), that one is decoded too: else the next one to look would find another path.
 fn unescaped(path: &str, escaped: Escaped) -> Result<Cow<'_, str>, PathRefusal> {
-    let mut found = false;
-    for (at, _) in path.match_indices('%') {
-        match code(path, at) {
-            Some(0) => return Err(PathRefusal::Control),
-            Some(b'/' | b'\\') if escaped == Escaped::Refuse => return Err(PathRefusal::EscapedSlash),
-            Some(b'/' | b'\\') => found = true,
-            _ => {}
-        }
-    }
-    if !found || escaped == Escaped::Keep {
+    if !path.contains('%') {
         return Ok(Cow::Borrowed(path));
     }
     let mut out = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some(at) = rest.find('%') {
-        let (before, after) = rest.split_at(at);
-        out.push_str(before);
-        let skip = match code(rest, at) {
-            Some(b'/' | b'\\') => {
-                out.push('/');
-                3
-            }
-            _ => {
-                out.push('%');
-                1
-            }
-        };
-        rest = &after[skip..];
+    for character in path.chars() {
+        out.push(character);
+        while let Some(code) = last_code(&out) {
+            let stands_for = match code {
+                0 => return Err(PathRefusal::Control),
+                b'/' | b'\\' if escaped == Escaped::Refuse => return Err(PathRefusal::EscapedSlash),
+                b'/' | b'\\' if escaped == Escaped::Unescape => '/',
+                b'-' | b'.' | b'_' | b'~' => char::from(code),
+                _ if code.is_ascii_alphanumeric() => char::from(code),
+                _ => break,
+            };
+            out.truncate(out.len() - 3);
+            out.push(stands_for);
+        }
     }
-    out.push_str(rest);
-    Ok(Cow::Owned(out))
+    Ok(if out == path { Cow::Borrowed(path) } else { Cow::Owned(out) })
 }
 
-/// The byte that `%xx` at `at` stands for.
-fn code(path: &str, at: usize) -> Option<u8> {
-    let bytes = path.as_bytes();
-    let digit = |index: usize| bytes.get(index).and_then(|byte| char::from(*byte).to_digit(16));
-    u8::try_from(digit(at + 1)? * 16 + digit(at + 2)?).ok()
+/// The byte that `%xx` at the end stands for.
+fn last_code(path: &str) -> Option<u8> {
+    let [.., b'%', high, low] = path.as_bytes() else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
 }
 
-/// RFC 3986, 5.2.4; `%2e` is a dot. With `merge`, empty segments go first.
+/// RFC 3986, 5.2.4. With `merge`, empty segments go first.
 fn resolved(path: &str, merge: bool) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let segments = path.strip_prefix('/').unwrap_or(path);
@@ -173,22 +164,13 @@ fn resolved(path: &str, merge: bool) -> String {
     out
 }
 
-/// 1 for `.`, 2 for `..`, dots written as `%2e` too.
+/// 1 for `.`, 2 for `..`; none is written as `%2e` any more.
 fn dots(segment: &str) -> Option<u8> {
-    let mut rest = segment;
-    let mut count = 0u8;
-    while !rest.is_empty() {
-        rest = match rest.strip_prefix('.') {
-            Some(rest) => rest,
-            None if rest.get(..3).is_some_and(|code| code.eq_ignore_ascii_case("%2e")) => rest.get(3..)?,
-            None => return None,
-        };
-        count += 1;
-        if count > 2 {
-            return None;
-        }
+    match segment {
+        "." => Some(1),
+        ".." => Some(2),
+        _ => None,
     }
-    (count > 0).then_some(count)
 }
 
 #[cfg(test)]

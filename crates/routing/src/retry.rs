@@ -117,6 +117,8 @@ pub struct Tried<'a> {
     pub body_replayable: bool,
     /// Something of the response went to the caller.
     pub response_started: bool,
+    /// No connection was made, and the next try goes to an endpoint that was not tried: that loads nobody twice.
+    pub elsewhere: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +156,9 @@ pub fn decide(
     }
     if tried.tries > policy.retries_max {
         return Decision::GiveUp(Why::Exhausted);
+    }
+    if tried.elsewhere && failure == Failure::Connect {
+        return Decision::Retry { after: Duration::ZERO };
     }
     if !budget.withdraw(now) {
         return Decision::GiveUp(Why::Budget);

@@ -126,7 +126,9 @@ pub async fn lease(
     let tls = cluster.tls_settings(alpn, credentials.as_ref())?;
     peer.worker.shard.borrow_mut().add(cluster.meters.connections, 1);
     let opening = Opening { version, tls, dial: Dial::of(&cluster.cluster), h2, held, generation };
-    endpoint.pool.open(opening).await
+    let opened = endpoint.pool.open(opening).await;
+    cluster.note_connection(endpoint, opened.is_ok());
+    opened
 }
 
 /// The right to one more connection. An endpoint without any gets one whatever the limit, as in Envoy: else idle

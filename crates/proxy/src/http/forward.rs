@@ -158,11 +158,13 @@ pub async fn forward(
             }
         };
         count_failure(outgoing, &endpoint, failure, &ended);
+        let elsewhere = failure == Failure::Connect && cluster.has_untried(&tried, endpoint.address);
         let state = Tried {
             method: &method,
             tries: record.tries,
             body_replayable: body.can_repeat(),
             response_started: false,
+            elsewhere,
         };
         let worker = &peer.worker;
         let decision = {
@@ -176,7 +178,9 @@ pub async fn forward(
                     tried.push(endpoint.address);
                 }
                 worker.shard.borrow_mut().add(cluster.meters.retries, 1);
-                retrying.get_or_insert_with(|| cluster.counts.retries.raise());
+                if !elsewhere {
+                    retrying.get_or_insert_with(|| cluster.counts.retries.raise());
+                }
                 drop(ended);
                 if !after.is_zero() {
                     tokio::time::sleep(after).await;

@@ -125,7 +125,9 @@ async fn open_connect(
     let Some(held) = held(cluster, &endpoint, outgoing.limits()) else {
         return Err((record, overflow(&outgoing)));
     };
-    let upstream = match connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await {
+    let opened = connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await;
+    cluster.note_connection(&endpoint, opened.is_ok());
+    let upstream = match opened {
         Ok(upstream) => upstream,
         Err(error) => {
             peer.worker.shard.borrow_mut().add(cluster.meters.connect_failures, 1);

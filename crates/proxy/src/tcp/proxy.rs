@@ -90,7 +90,9 @@ async fn open(
             record.flags = flags::OVERFLOW;
             return None;
         };
-        match connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await {
+        let opened = connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await;
+        cluster.note_connection(&endpoint, opened.is_ok());
+        match opened {
             Ok(stream) => {
                 record.raised[2] = Some(Raised::new(&endpoint.active));
                 cluster.note(&endpoint, Outcome::Good, 0);

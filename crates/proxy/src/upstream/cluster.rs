@@ -23,6 +23,7 @@ use super::{
     limits::{Counts, SharedCounts},
     outlier::{self, Outcome},
     pool::{Pool, Version},
+    quarantine::Quarantine,
     tls,
 };
 use crate::{certificates::Credentials, meters::ClusterMeters};
@@ -45,6 +46,8 @@ pub struct ClusterState {
     originals: RefCell<HashMap<SocketAddr, Rc<EndpointState>>>,
     members: RefCell<Rc<Members>>,
     balancer: RefCell<Balancer>,
+    /// No endpoint is in quarantine after this.
+    quarantined_until: Cell<Option<Instant>>,
     tls: RefCell<TlsCache>,
 }
 
@@ -64,6 +67,7 @@ pub struct EndpointState {
     pub healthy: Cell<bool>,
     /// What outlier detection remembers.
     pub memory: outlier::Memory,
+    quarantine: Quarantine,
     /// Connections open, idle ones too.
     pub connections: Rc<Cell<u32>>,
 }
@@ -90,6 +94,7 @@ impl ClusterState {
             originals: RefCell::default(),
             members: RefCell::new(Rc::new(Members { endpoints: Arc::default(), states: Vec::new() })),
             balancer: RefCell::default(),
+            quarantined_until: Cell::default(),
             tls: RefCell::default(),
         };
         state.set_endpoints(endpoints.unwrap_or_default());
@@ -123,8 +128,8 @@ impl ClusterState {
         self.members.replace(Rc::new(Members { endpoints, states }));
     }
 
-    /// Chooses an endpoint, away from those that were `tried`. `None`: there is none to try (UH). `original` is where
-    /// the caller wanted to go before it was redirected here.
+    /// Chooses an endpoint, away from those that were `tried` or refuse connections. `None`: there is none to try (UH).
+    /// `original` is where the caller wanted to go before it was redirected here.
     pub fn pick(
         &self,
         tried: &[SocketAddr],
@@ -140,21 +145,64 @@ impl ClusterState {
         let healthy = |index: usize| {
             state(index).is_some_and(|state| state.healthy.get() && !state.memory.is_ejected(Instant::now))
         };
-        let tried: Vec<usize> = match tried {
-            [] => Vec::new(), // does not allocate
-            tried => (0..members.states.len())
-                .filter(|index| state(*index).is_some_and(|state| tried.contains(&state.address)))
-                .collect(),
+        let pick = |avoided: &[usize]| {
+            let situation = Situation {
+                active: &active,
+                healthy: &healthy,
+                tried: avoided,
+                panic_threshold_percent: self.cluster.panic_threshold_percent,
+            };
+            let mut balancer = self.balancer.borrow_mut();
+            let pick = balancer.pick(self.cluster.balance, &members.endpoints, &situation, random)?;
+            state(pick.index)
         };
-        let situation = Situation {
-            active: &active,
-            healthy: &healthy,
-            tried: &tried,
-            panic_threshold_percent: self.cluster.panic_threshold_percent,
+        let those = |avoided: &dyn Fn(&EndpointState) -> bool| -> Vec<usize> {
+            (0..members.states.len())
+                .filter(|index| state(*index).is_some_and(|state| avoided(state)))
+                .collect()
         };
-        let pick =
-            self.balancer.borrow_mut().pick(self.cluster.balance, &members.endpoints, &situation, random)?;
-        state(pick.index).cloned()
+        let is_tried = |state: &EndpointState| tried.contains(&state.address);
+        let picked = match self.quarantining() {
+            None if tried.is_empty() => pick(&[]),
+            None => pick(&those(&is_tried)),
+            Some(now) => pick(&those(&|state| is_tried(state) || state.quarantine.holds(now)))
+                .filter(|state| !is_tried(state))
+                // One that refused a moment ago is better than one that this request has tried.
+                .or_else(|| pick(&those(&is_tried))),
+        }?;
+        if let Some(until) = picked.quarantine.probe(Instant::now) {
+            self.quarantine_until(until);
+        }
+        Some(Rc::clone(picked))
+    }
+
+    /// The time, if endpoints may be in quarantine.
+    fn quarantining(&self) -> Option<Instant> {
+        let until = self.quarantined_until.get()?;
+        let now = Instant::now();
+        if now >= until {
+            self.quarantined_until.set(None);
+        }
+        (now < until).then_some(now)
+    }
+
+    fn quarantine_until(&self, until: Instant) {
+        self.quarantined_until.set(self.quarantined_until.get().max(Some(until)));
+    }
+
+    /// Whether an endpoint is left that is neither `tried` nor `last`.
+    pub fn has_untried(&self, tried: &[SocketAddr], last: SocketAddr) -> bool {
+        let members = self.members.borrow();
+        members.states.iter().flatten().any(|state| state.address != last && !tried.contains(&state.address))
+    }
+
+    /// Whether a connection to an endpoint was to be had.
+    pub fn note_connection(&self, endpoint: &EndpointState, opened: bool) {
+        if opened {
+            endpoint.quarantine.reached();
+        } else {
+            self.quarantine_until(endpoint.quarantine.refuse(Instant::now()));
+        }
     }
 
     #[cold]
@@ -184,6 +232,9 @@ impl ClusterState {
 
     /// How a try ended: an endpoint that fails too often is left alone for a while.
     pub fn note(&self, endpoint: &EndpointState, outcome: Outcome, random: u64) {
+        if outcome != Outcome::LocalFailure {
+            endpoint.quarantine.reached();
+        }
         let Some(settings) = &self.cluster.outlier else { return };
         if !endpoint.memory.note(settings, outcome, random) {
             return;
@@ -280,6 +331,7 @@ impl EndpointState {
             active: Rc::default(),
             healthy: Cell::new(true),
             memory: outlier::Memory::default(),
+            quarantine: Quarantine::default(),
             connections: Rc::default(),
         }
     }

@@ -38,6 +38,20 @@ fn paths_become_canonical_and_stay_so() {
         ("/a%5c..%5cb", UNESCAPE, Ok("/b")),
         // One round of decoding only: what is encoded twice is not a slash.
         ("/a%252Fb", UNESCAPE, Ok("/a%252Fb")),
+        // What needs no encoding is decoded, once; what is reserved stays as it came.
+        ("/%61dmin", keep, Ok("/admin")),
+        ("/%61%64%6D%69%6e/%7Ex", strict, Ok("/admin/~x")),
+        ("/%41%2d%5F%30", UNESCAPE, Ok("/A-_0")),
+        ("/%2561dmin", keep, Ok("/%2561dmin")),
+        ("/%252e%252e/a", keep, Ok("/%252e%252e/a")),
+        ("/a/%2e%2e/%61dmin", keep, Ok("/admin")),
+        ("/%2e%2e/%2E/admin", strict, Ok("/admin")),
+        ("/a%3Ab%20c%C3%A9", keep, Ok("/a%3Ab%20c%C3%A9")),
+        // A stray `%` may not turn into an escape for the next one to look.
+        ("/%%36%31dmin", keep, Ok("/admin")),
+        ("/%2%66", strict, Err(PathRefusal::EscapedSlash)),
+        ("/%%2e%2e/", keep, Ok("/%../")),
+        ("/%0%30", keep, Err(PathRefusal::Control)),
         ("/a%00b", keep, Err(PathRefusal::Control)),
         ("/a%zz%", keep, Ok("/a%zz%")),
         ("/a\\b", keep, Err(PathRefusal::Backslash)),
@@ -70,7 +84,7 @@ fn the_query_is_left_alone() {
 
 #[test]
 fn every_short_path_of_tricky_pieces_is_idempotent() {
-    let pieces = ["/", ".", "..", "%2e", "%2F", "%5c", "a", "%", "2"];
+    let pieces = ["/", ".", "..", "%2e", "%2F", "%5c", "%36", "a", "%", "2"];
     let mut paths = vec![String::from("/")];
     for _ in 0..5 {
         let longer: Vec<String> =

@@ -18,7 +18,8 @@ fn status(code: u16) -> Failure {
 
 /// None: it may be tried again.
 fn why(words: &str, failure: Failure, method: Method) -> Option<Why> {
-    let tried = Tried { method: &method, tries: 1, body_replayable: true, response_started: false };
+    let tried =
+        Tried { method: &method, tries: 1, body_replayable: true, response_started: false, elsewhere: false };
     match decide(&policy(words), failure, &tried, &mut Budget::default(), Duration::ZERO, 7) {
         Decision::Retry { .. } => None,
         Decision::GiveUp(why) => Some(why),
@@ -61,7 +62,13 @@ fn grpc_words_say_that_calls_may_be_repeated() {
 #[test]
 fn listed_statuses_are_retried() {
     let policy = RetryPolicy { statuses: vec![StatusCode::IM_A_TEAPOT], ..policy("retriable-status-codes") };
-    let tried = Tried { method: &Method::GET, tries: 1, body_replayable: true, response_started: false };
+    let tried = Tried {
+        method: &Method::GET,
+        tries: 1,
+        body_replayable: true,
+        response_started: false,
+        elsewhere: false,
+    };
     let decision = |code| decide(&policy, status(code), &tried, &mut Budget::default(), Duration::ZERO, 0);
     assert!(matches!(decision(418), Decision::Retry { .. }));
     assert_eq!(decision(503), Decision::GiveUp(Why::NotAsked));
@@ -70,7 +77,13 @@ fn listed_statuses_are_retried() {
 #[test]
 fn tries_bodies_and_started_responses_end_it() {
     let policy = policy("connect-failure");
-    let fresh = Tried { method: &Method::GET, tries: 1, body_replayable: true, response_started: false };
+    let fresh = Tried {
+        method: &Method::GET,
+        tries: 1,
+        body_replayable: true,
+        response_started: false,
+        elsewhere: false,
+    };
     let ask = |tried: Tried<'_>| {
         decide(&policy, Failure::Connect, &tried, &mut Budget::default(), Duration::ZERO, 0)
     };
@@ -89,7 +102,13 @@ fn backoff_grows_and_is_capped() {
         ..policy("connect-failure")
     };
     for (tries, top) in [(1, 25), (2, 50), (3, 100), (4, 200), (5, 250), (40, 250)] {
-        let tried = Tried { method: &Method::GET, tries, body_replayable: true, response_started: false };
+        let tried = Tried {
+            method: &Method::GET,
+            tries,
+            body_replayable: true,
+            response_started: false,
+            elsewhere: false,
+        };
         for random in [0, 1, u64::MAX, 24_999_999] {
             let decision =
                 decide(&policy, Failure::Connect, &tried, &mut Budget::default(), Duration::ZERO, random);
@@ -128,4 +147,24 @@ fn small_steps_of_time_add_up() {
         .filter(|micros| budget.withdraw(Duration::from_micros(*micros)))
         .count();
     assert!((9..=10).contains(&spent), "{spent}");
+}
+
+#[test]
+fn another_endpoint_after_a_refused_connection_costs_no_budget() {
+    let mut empty = Budget::new(0, 0);
+    let here = Tried {
+        method: &Method::POST,
+        tries: 1,
+        body_replayable: true,
+        response_started: false,
+        elsewhere: false,
+    };
+    let elsewhere = Tried { elsewhere: true, ..here };
+    let mut ask = |failure, tried: &Tried<'_>| {
+        decide(&RetryPolicy::safe(), failure, tried, &mut empty, Duration::ZERO, 7)
+    };
+    assert_eq!(ask(Failure::Connect, &elsewhere), Decision::Retry { after: Duration::ZERO });
+    assert_eq!(ask(Failure::Connect, &here), Decision::GiveUp(Why::Budget));
+    assert_eq!(ask(Failure::RefusedStream, &elsewhere), Decision::GiveUp(Why::Budget));
+    assert_eq!(ask(Failure::Connect, &Tried { tries: 2, ..elsewhere }), Decision::GiveUp(Why::Exhausted));
 }
