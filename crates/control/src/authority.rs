@@ -12,7 +12,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use weft_identity::{
-    Bundle, IssueError, Issued, Issuer, JoinToken, PrivateKey, SpiffeId, Svid, TokenSecret, TrustDomain,
+    Bundle, IssueError, Issued, Issuer, IssuerPem, JoinToken, PrivateKey, SpiffeId, Svid, TokenSecret,
+    TrustDomain,
 };
 use weft_store::{CommitError, Key, Selector, Store, Transaction};
 
@@ -93,6 +94,15 @@ pub struct Authority {
     issuer: Issuer,
     trust_domain: TrustDomain,
     issued: AtomicU64,
+}
+
+/// The trust domain of the CA in `dir`, if there is one and its root says so.
+pub fn trust_domain(dir: &Path) -> Option<String> {
+    let pem = IssuerPem::read(dir).ok()?;
+    let roots = weft_identity::pem::certificates(&pem.root).ok()?;
+    let root = weft_identity::certificate::Leaf::parse(roots.first()?).ok()?;
+    let name = root.uris.first()?.strip_prefix("spiffe://")?;
+    Some(name.to_owned())
 }
 
 impl Authority {

@@ -17,6 +17,13 @@ use crate::snapshot::ServiceId;
 pub const LEASE: Duration = Duration::from_secs(15);
 
 #[derive(Debug)]
+struct Lease {
+    state: State,
+    /// Whose it is; unknown after a restart, when only the store knows.
+    identity: Option<String>,
+}
+
+#[derive(Debug)]
 enum State {
     /// A stream holds it; the number says which, so that an older stream's end changes nothing.
     Held(u64),
@@ -26,7 +33,7 @@ enum State {
 
 #[derive(Debug, Default)]
 struct Table {
-    leases: BTreeMap<ServiceId, State>,
+    leases: BTreeMap<ServiceId, Lease>,
     holders: u64,
 }
 
@@ -49,19 +56,25 @@ impl Leases {
         self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// A stream takes (or takes over) the lease.
-    pub fn hold(self: &Arc<Self>, workload: ServiceId) -> Hold {
+    /// A stream takes (or takes over) the lease, unless another identity has it.
+    pub fn hold(self: &Arc<Self>, workload: ServiceId, identity: &str) -> Option<Hold> {
         let mut table = self.table();
+        let owner = table.leases.get(&workload).and_then(|lease| lease.identity.as_deref());
+        if owner.is_some_and(|owner| owner != identity) {
+            return None;
+        }
         table.holders += 1;
         let holder = table.holders;
-        table.leases.insert(workload.clone(), State::Held(holder));
+        let lease = Lease { state: State::Held(holder), identity: Some(identity.to_owned()) };
+        table.leases.insert(workload.clone(), lease);
         drop(table);
-        Hold { leases: self.clone(), workload, holder }
+        Some(Hold { leases: self.clone(), workload, holder })
     }
 
     /// A joined workload without a stream: one lease of grace from now.
     pub fn grace(&self, workload: ServiceId, now: Instant) {
-        self.table().leases.entry(workload).or_insert(State::Until(now + LEASE));
+        let lease = Lease { state: State::Until(now + LEASE), identity: None };
+        self.table().leases.entry(workload).or_insert(lease);
     }
 
     /// The workloads whose time is over; they are forgotten here.
@@ -70,7 +83,7 @@ impl Leases {
         let over: Vec<ServiceId> = table
             .leases
             .iter()
-            .filter(|(_, state)| matches!(state, State::Until(end) if *end <= now))
+            .filter(|(_, lease)| matches!(lease.state, State::Until(end) if end <= now))
             .map(|(workload, _)| workload.clone())
             .collect();
         for workload in &over {
@@ -84,8 +97,9 @@ impl Hold {
     /// The proxy says that it leaves. Whether this stream still held the lease.
     pub fn release(self) -> bool {
         let mut table = self.leases.table();
+        let lease = table.leases.get(&self.workload);
         let ours =
-            matches!(table.leases.get(&self.workload), Some(State::Held(holder)) if *holder == self.holder);
+            lease.is_some_and(|lease| matches!(lease.state, State::Held(holder) if holder == self.holder));
         if ours {
             table.leases.remove(&self.workload);
         }
@@ -96,10 +110,10 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut table = self.leases.table();
-        if let Some(state) = table.leases.get_mut(&self.workload)
-            && matches!(state, State::Held(holder) if *holder == self.holder)
+        if let Some(lease) = table.leases.get_mut(&self.workload)
+            && matches!(lease.state, State::Held(holder) if holder == self.holder)
         {
-            *state = State::Until(Instant::now() + LEASE);
+            lease.state = State::Until(Instant::now() + LEASE);
         }
     }
 }
@@ -108,14 +122,26 @@ impl Drop for Hold {
 mod tests {
     use super::*;
 
+    const ID: &str = "spiffe://mesh.internal/ns/default/sa/fe";
+
     fn fe() -> ServiceId {
         ServiceId::new("default", "fe-1")
+    }
+
+    #[test]
+    fn another_identity_gets_no_hold() {
+        let leases = Arc::new(Leases::default());
+        let hold = leases.hold(fe(), ID).unwrap();
+        let other = "spiffe://mesh.internal/ns/default/sa/be2";
+        assert!(leases.hold(fe(), other).is_none());
+        assert!(hold.release());
+        assert!(leases.hold(fe(), other).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_broken_stream_leaves_a_lease_of_time() {
         let leases = Arc::new(Leases::default());
-        let hold = leases.hold(fe());
+        let hold = leases.hold(fe(), ID).unwrap();
         tokio::time::advance(LEASE * 3).await;
         assert_eq!(leases.expired(Instant::now()), []);
         drop(hold);
@@ -129,8 +155,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_end_of_an_older_stream_changes_nothing() {
         let leases = Arc::new(Leases::default());
-        let older = leases.hold(fe());
-        let newer = leases.hold(fe());
+        let older = leases.hold(fe(), ID).unwrap();
+        let newer = leases.hold(fe(), ID).unwrap();
         drop(older);
         tokio::time::advance(LEASE * 2).await;
         assert_eq!(leases.expired(Instant::now()), []);
@@ -142,7 +168,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn grace_after_a_restart_is_one_lease_and_never_takes_a_held_one() {
         let leases = Arc::new(Leases::default());
-        let _hold = leases.hold(fe());
+        let _hold = leases.hold(fe(), ID).unwrap();
         let be = ServiceId::new("default", "be-1");
         leases.grace(fe(), Instant::now());
         leases.grace(be.clone(), Instant::now());

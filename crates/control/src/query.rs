@@ -14,12 +14,12 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use weft_history::{Counts, Dimension, Group, Query};
-use weft_model::{Finding, Severity};
+use weft_model::{Finding, Kind, Severity};
 
 use crate::authority::{Refusal, TOKEN_TTL};
 use crate::clock;
 use crate::core::Core;
-use crate::snapshot::ServiceId;
+use crate::snapshot::{ServiceId, Snapshot};
 
 /// What is asked when nothing says since when.
 const SINCE: Duration = Duration::from_secs(30 * 60);
@@ -104,7 +104,16 @@ async fn stat(State(core): State<Arc<Core>>, Params(asked): Params<Stat>) -> Res
     let by = dimensions(asked.by.as_deref().unwrap_or(""))?;
     let query = Query { service: service.clone(), from, to, by: by.clone(), ..Query::default() };
     // The sum over a long window is work for a thread of its own.
-    let answer = blocking(move || core.history.history().query(&query)).await?;
+    let source = core.clone();
+    let answer = blocking(move || source.history.history().query(&query)).await?;
+    if let Some(service) = service.clone().filter(|_| answer.rows.is_empty()) {
+        let now = core.now();
+        let ever = Query { service: Some(service.clone()), from: 0, to, ..Query::default() };
+        let recorded = blocking(move || !core.history.history().query(&ever).rows.is_empty()).await?;
+        if !recorded {
+            known(&now, &ServiceId::parse(&service, namespace))?;
+        }
+    }
     let rows: Vec<Value> = answer.rows.iter().map(|row| stat_row(&row.group, &row.counts, &by)).collect();
     Ok(Json(json!({
         "service": service,
@@ -113,6 +122,25 @@ async fn stat(State(core): State<Arc<Core>>, Params(asked): Params<Stat>) -> Res
         "rows": rows,
         "total": {"requests": answer.total.requests, "errors": answer.total.errors},
     })))
+}
+
+/// A name that nobody has is a mistake, and an empty table would hide it.
+fn known(now: &Snapshot, service: &ServiceId) -> Result<(), Wrong> {
+    let external = now.of_kind(Kind::ExternalService).map(|(id, _)| (&id.namespace, &id.name));
+    let joined = now.instances.values().map(|instance| (&instance.namespace, &instance.service));
+    let mut all = now.services.keys().map(|id| (&id.namespace, &id.name)).chain(external).chain(joined);
+    let mut near = Vec::new();
+    if all.any(|(namespace, name)| {
+        if *namespace == service.namespace {
+            near.push(name.as_str());
+        }
+        (namespace, name) == (&service.namespace, &service.name)
+    }) {
+        return Ok(());
+    }
+    let hint = weft_model::nearest(&service.name, near.into_iter());
+    let hint = hint.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+    Err(Wrong(StatusCode::NOT_FOUND, format!("no service {service}{hint}")))
 }
 
 fn dimensions(text: &str) -> Result<Vec<Dimension>, Wrong> {

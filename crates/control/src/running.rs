@@ -127,17 +127,31 @@ fn tighten(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The flag's, else the stored Mesh's, else the default.
+/// The flag's, else the CA's, else the stored Mesh's, else the default.
+///
+/// Once there is a CA, every identity has its name: a Mesh that says another one is wrong, and no
+/// reason not to start.
 async fn trust_domain(config: &Config, store: &dyn Store) -> anyhow::Result<TrustDomain> {
-    let name = match &config.trust_domain {
-        Some(name) => name.clone(),
+    let stored = store.get(&seed::key(weft_model::Kind::Mesh, "", "default")).await?;
+    let mesh = stored.and_then(|s| serde_json::from_slice::<serde_json::Value>(&s.value).ok());
+    let said = mesh.and_then(|mesh| mesh["spec"]["trustDomain"].as_str().map(str::to_owned));
+    let fixed = match &config.trust_domain {
+        Some(name) => Some(name.clone()),
         None => {
-            let stored = store.get(&seed::key(weft_model::Kind::Mesh, "", "default")).await?;
-            let mesh = stored.and_then(|s| serde_json::from_slice::<serde_json::Value>(&s.value).ok());
-            let name = mesh.and_then(|mesh| mesh["spec"]["trustDomain"].as_str().map(str::to_owned));
-            name.unwrap_or_else(|| TRUST_DOMAIN.to_owned())
+            let ca = config.state.join("ca");
+            tokio::task::spawn_blocking(move || authority::trust_domain(&ca)).await?
         }
     };
+    if let (Some(fixed), Some(said)) = (&fixed, &said)
+        && fixed != said
+    {
+        tracing::warn!(
+            trust_domain = fixed,
+            mesh = said,
+            "the Mesh says another spec.trustDomain, which has no effect: the first start fixed it"
+        );
+    }
+    let name = fixed.or(said).unwrap_or_else(|| TRUST_DOMAIN.to_owned());
     TrustDomain::new(&name).with_context(|| format!("the trust domain {name:?}"))
 }
 

@@ -34,6 +34,36 @@ pub enum WorkloadError {
     /// What the proxy says is no valid Workload.
     #[error("{0}")]
     Invalid(String),
+    /// The name is somebody else's.
+    #[error("the workload {workload} is taken: {why}; join with another --name")]
+    Taken {
+        /// Which.
+        workload: ServiceId,
+        /// By whom.
+        why: String,
+    },
+}
+
+/// Refuses a hello whose workload stands there already as another service's, or as a user's own.
+pub async fn free(store: &dyn Store, workload: &ServiceId, identity: &str) -> Result<(), WorkloadError> {
+    let key = seed::key(Kind::Workload, &workload.namespace, &workload.name);
+    let stored = store.get(&key).await?;
+    match stored.and_then(|stored| serde_json::from_slice::<Value>(&stored.value).ok()) {
+        Some(object) => own(&object, workload, identity),
+        None => Ok(()),
+    }
+}
+
+/// A token is good for one service: what it joins may not take the place of another's workload.
+fn own(object: &Value, workload: &ServiceId, identity: &str) -> Result<(), WorkloadError> {
+    let taken = |why: String| Err(WorkloadError::Taken { workload: workload.clone(), why });
+    if !object["spec"]["lease"].is_object() {
+        return taken("a user wrote it, and no proxy joined it".to_owned());
+    }
+    match object["spec"]["identity"].as_str() {
+        Some(owner) if owner == identity => Ok(()),
+        owner => taken(format!("it belongs to {}", owner.unwrap_or("nobody that is known"))),
+    }
 }
 
 /// Writes the Workload that a hello describes, unless it stands there already.
@@ -48,9 +78,13 @@ pub async fn write(
         hello.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     labels.insert(APP_LABEL, &hello.service);
     let spec = spec(hello, identity, now);
+    let workload = ServiceId::new(hello.namespace.as_str(), hello.workload_name.as_str());
     edit(store, &key, |before| {
         let mut object = match before {
-            Some(object) => object,
+            Some(object) => {
+                own(&object, &workload, identity)?;
+                object
+            }
             None => seed::object(Kind::Workload, &hello.namespace, &hello.workload_name, json!({}), now),
         };
         let same = without_lease(&object["spec"]) == without_lease(&spec)

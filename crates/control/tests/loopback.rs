@@ -268,6 +268,68 @@ async fn a_member_joins_is_an_endpoint_measures_and_leaves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workload_is_its_own_services_or_its_writers() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let (svid, bundle) = join(&running, "be4").await;
+    let be4 = as_member(&running, &svid, &bundle).await;
+    let (svid, bundle) = join(&running, "be2").await;
+    let be2 = as_member(&running, &svid, &bundle).await;
+    let (_ups, _downs) = say(be4.clone(), hello("be4", "be4")).await.unwrap();
+    put(&running, Kind::Workload, "by-hand", json!({"service": "be2", "address": "127.0.0.8"})).await;
+
+    for name in ["be4", "by-hand"] {
+        let refused = say(be2.clone(), hello("be2", name)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        assert!(refused.message().contains("is taken"), "{refused}");
+    }
+    let core = running.core();
+    assert_eq!(core.counters.get("hello_refused", "workload_taken"), 2);
+    let key = weft_control::seed::key(Kind::Workload, "default", "be4");
+    let stored = core.store.get(&key).await.unwrap().unwrap();
+    let object: serde_json::Value = serde_json::from_slice(&stored.value).unwrap();
+    assert_eq!(object["spec"]["identity"], "spiffe://mesh.internal/ns/default/sa/be4");
+    // Its own proxy may come back while the older stream still stands.
+    say(be4, hello("be4", "be4")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_of_another_name_does_not_prevent_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca");
+    let td = TrustDomain::new("prod.example").unwrap();
+    weft_identity::Issuer::open(&ca, &td, SystemTime::now()).unwrap();
+    let place = dir.path().join("store.redb");
+    {
+        let store = weft_store::open(place.to_str().unwrap()).unwrap();
+        let spec = json!({"trustDomain": "other.example"});
+        let mesh = weft_control::seed::object(Kind::Mesh, "", "default", spec, SystemTime::now());
+        let key = weft_control::seed::key(Kind::Mesh, "", "default");
+        store.commit(Transaction::put(key, mesh.to_string().into_bytes())).await.unwrap();
+    }
+    let mut tries = 0;
+    let running = loop {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let config = Config {
+            state: dir.path().to_owned(),
+            api: any,
+            xds: any,
+            dns: any,
+            store: None,
+            trust_domain: None,
+            advertise: None,
+        };
+        match weft_control::start(config).await {
+            Ok(running) => break running,
+            Err(error) if tries > 50 => unreachable!("{error:#}"),
+            Err(_) => tries += 1,
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(running.core().trust_domain, "prod.example");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn xds_is_for_members_and_only_their_own() {
     let dir = tempfile::tempdir().unwrap();
     let running = start(dir.path()).await;

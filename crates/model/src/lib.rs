@@ -27,7 +27,7 @@ pub use kind::{Column, GATEWAY_GROUP, Kind, KindInfo, UnknownKind, WEFT_GROUP};
 pub use names::host_names;
 pub use object::{Body, DEFAULT_NAMESPACE, Metadata, Object, OwnerReference};
 pub use openapi::openapi_v3;
-pub use parse::{Document, parse_text, parse_value};
+pub use parse::{Document, nearest, parse_text, parse_value};
 pub use period::{Period, PeriodError};
 pub use problem::{Problem, Severity, any_error};
 pub use protocol::Protocol;

@@ -52,6 +52,7 @@ pub(crate) struct Parts {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) state: PathBuf,
     pub(crate) advertise: Option<IpAddr>,
+    pub(crate) trust_domain: String,
     /// The questions, under `/query/v1`.
     pub(crate) query: axum::Router,
 }
@@ -79,6 +80,7 @@ pub fn serve(
         store: core.store.clone(),
         state: core.config.state.clone(),
         advertise: core.config.advertise,
+        trust_domain: core.trust_domain.clone(),
         query: crate::query::router(core.clone()),
     };
     serve_parts(parts, listener, shutdown)
@@ -95,7 +97,7 @@ pub(crate) fn serve_parts(
     let auth = Auth::load(&parts.state, names)?;
     kubeconfig::write(&parts.state, &server_url(address), certificate.ca_pem(), auth.token())?;
     let api = Arc::new(Api {
-        objects: Objects { store: parts.store },
+        objects: Objects { store: parts.store, trust_domain: parts.trust_domain },
         auth,
         audit: Audit::open(&parts.state)?,
         certificate,

@@ -65,6 +65,8 @@ pub(crate) struct Preconditions {
 #[derive(Clone)]
 pub(crate) struct Objects {
     pub(crate) store: Arc<dyn Store>,
+    /// The CA's; no Mesh may say another one.
+    pub(crate) trust_domain: String,
 }
 
 impl Objects {
@@ -101,6 +103,7 @@ impl Objects {
         stamp::newborn(&mut body, SystemTime::now());
         stamp::normalize(&mut body, target.info);
         let warnings = check(&target, &body, options.fields)?;
+        self.check_trust_domain(&target, &body)?;
         for _ in 0..TRIES_MAX {
             let mut transaction = Transaction::create(target.key(), body.to_string().into_bytes());
             self.expect_namespace(&target, &mut transaction).await?;
@@ -204,6 +207,9 @@ impl Objects {
             stamp::normalize(&mut object, target.info);
             let warnings = check(target, &object, options.fields)?;
             let gone = is_leaving(&object) && !has_finalizers(&object);
+            if !gone {
+                self.check_trust_domain(target, &object)?;
+            }
             if !gone && without_revision(&current, target) == object {
                 return Ok(Written {
                     code: StatusCode::OK,
@@ -299,6 +305,24 @@ impl Objects {
             transaction.writes.push(Write::Delete(stored.key));
         }
         Ok(())
+    }
+
+    /// Every identity and the CA itself carry the name of the first start.
+    fn check_trust_domain(&self, target: &Target, object: &Value) -> Result<(), Status> {
+        match object["spec"]["trustDomain"].as_str() {
+            Some(said) if target.info.kind == Kind::Mesh && said != self.trust_domain => {
+                let message = format!(
+                    "the trust domain is fixed by the first start: it is {:?} and can't become {said:?}; leave the field out, or start a new mesh with an empty state directory",
+                    self.trust_domain
+                );
+                Err(Status::invalid(
+                    target.info,
+                    target.name(),
+                    &[&problem(target, "spec.trustDomain", message)],
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A new object needs its namespace, at the commit too; `default` comes into being by itself.

@@ -36,3 +36,24 @@ fn a_row_has_the_groups_that_were_asked_for() {
     assert!(row.get("caller").is_none());
     assert!((row["p50_ms"].as_f64().unwrap() - 1.0).abs() < 0.05, "{row}");
 }
+
+#[test]
+fn a_service_that_nobody_knows_is_a_mistake() {
+    let mut world = crate::world::World::new("mesh.internal", "mesh.internal");
+    let object = |kind: Kind, name: &str, spec: Value| {
+        let object = crate::seed::object(kind, "default", name, spec, SystemTime::UNIX_EPOCH);
+        let value = object.to_string().into_bytes().into();
+        let key = crate::seed::key(kind, "default", name);
+        weft_store::Stored { key, created: 1, modified: 1, value }
+    };
+    let objects = vec![
+        object(Kind::Service, "shop", json!({"ports": [{"port": 80}]})),
+        object(Kind::Workload, "cart-1", json!({"service": "cart", "address": "127.0.0.3"})),
+    ];
+    world.apply(weft_store::Batch::Reset { revision: 1, objects });
+    let now = world.snapshot();
+    let ask = |name: &str| known(&now, &ServiceId::new("default", name)).map_err(|wrong| wrong.1);
+    assert_eq!((ask("shop"), ask("cart")), (Ok(()), Ok(())));
+    assert_eq!(ask("shpo").unwrap_err(), "no service default/shpo; did you mean \"shop\"?");
+    assert_eq!(ask("zzzzzz").unwrap_err(), "no service default/zzzzzz");
+}

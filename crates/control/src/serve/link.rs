@@ -26,7 +26,7 @@ use crate::core::Core;
 use crate::leases::{Hold, LEASE};
 use crate::measure::{Measure, Taken};
 use crate::snapshot::ServiceId;
-use crate::workloads;
+use crate::workloads::{self, WorkloadError};
 
 /// How long a proxy may take for its hello.
 const HELLO_MAX: Duration = Duration::from_secs(10);
@@ -85,6 +85,15 @@ impl Link {
             Refusal::Store(_) => Status::unavailable(refusal.to_string()),
             _ => Status::permission_denied(refusal.to_string()),
         }
+    }
+
+    fn unwritten(&self, id: &SpiffeId, workload: &ServiceId, error: &WorkloadError) -> Status {
+        if !matches!(error, WorkloadError::Taken { .. }) {
+            return Status::unavailable(format!("the workload can't be written: {error}"));
+        }
+        self.core.counters.count("hello_refused", "workload_taken");
+        tracing::warn!(%id, %workload, %error, "hello refused");
+        Status::permission_denied(error.to_string())
     }
 
     fn ttl(&self) -> Duration {
@@ -160,10 +169,16 @@ impl LinkService for Link {
             return Err(Status::permission_denied(reason));
         }
         let workload = ServiceId::new(hello.namespace.as_str(), hello.workload_name.as_str());
+        let store = self.core.store.as_ref();
+        let free = workloads::free(store, &workload, id.as_str()).await;
+        free.map_err(|error| self.unwritten(&id, &workload, &error))?;
         // Held before it is written: an older stream's end must not delete what this one writes.
-        let hold = self.core.leases.hold(workload.clone());
-        let taken = workloads::write(self.core.store.as_ref(), &hello, id.as_str(), SystemTime::now()).await;
-        taken.map_err(|error| Status::unavailable(format!("the workload can't be written: {error}")))?;
+        let hold = self.core.leases.hold(workload.clone(), id.as_str()).ok_or_else(|| {
+            let why = "another service's proxy holds its lease".to_owned();
+            self.unwritten(&id, &workload, &WorkloadError::Taken { workload: workload.clone(), why })
+        })?;
+        let written = workloads::write(store, &hello, id.as_str(), SystemTime::now()).await;
+        written.map_err(|error| self.unwritten(&id, &workload, &error))?;
         let name = workload.to_string();
         let service = format!("{}/{}", hello.namespace, hello.service);
         self.core.proxies.connected(&name, &service, &hello.kind);

@@ -26,6 +26,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// Tries beyond the first when nobody says else, and only of what has certainly not been processed.
 const RETRIES: u32 = 2;
 const SAFE: &str = "connect-failure,refused-stream";
+/// The status that our own proxies also try again, of methods that may be sent twice.
+const UNAVAILABLE: u32 = 503;
 
 /// The route of one rule and match.
 pub fn of_rule(
@@ -115,7 +117,7 @@ pub fn to_cluster(
 ) -> route::RouteAction {
     let mut forward = timed(made, policy, streams, None);
     forward.cluster_specifier = Some(route::route_action::ClusterSpecifier::Cluster(cluster));
-    forward.retry_policy = Some(retries(policy));
+    forward.retry_policy = Some(retries(made.view.kind, policy));
     forward
 }
 
@@ -184,7 +186,7 @@ fn forward(
             ..Default::default()
         })),
     };
-    let mut retry = retries(policy);
+    let mut retry = retries(made.view.kind, policy);
     if let Some(wish) = rule.retry {
         retry.num_retries = Some(uint32(wish.attempts.unwrap_or(RETRIES)));
         if !wish.codes.is_empty() {
@@ -267,14 +269,21 @@ fn timed(
     }
 }
 
-fn retries(policy: Option<&TrafficPolicy>) -> route::RetryPolicy {
+fn retries(proxy: ProxyKind, policy: Option<&TrafficPolicy>) -> route::RetryPolicy {
     let wish = policy.and_then(|policy| policy.retry.as_ref());
     let per_try = policy.and_then(|policy| policy.timeouts.as_ref()).and_then(|t| t.per_try);
     let per_try = wish.and_then(|wish| wish.per_try_timeout).or(per_try);
     let on: Vec<&str> =
         wish.map(|wish| wish.on.iter().map(|on| RetryOn::as_str(*on)).collect()).unwrap_or_default();
+    // An Envoy would repeat a POST too: it has no word for methods that applies to one reason only.
+    let again = on.is_empty() && proxy == ProxyKind::Weft;
     route::RetryPolicy {
-        retry_on: if on.is_empty() { SAFE.to_owned() } else { on.join(",") },
+        retry_on: match (on.is_empty(), again) {
+            (true, true) => format!("{SAFE},retriable-status-codes"),
+            (true, false) => SAFE.to_owned(),
+            (false, _) => on.join(","),
+        },
+        retriable_status_codes: again.then_some(UNAVAILABLE).into_iter().collect(),
         num_retries: Some(uint32(wish.map_or(RETRIES, |wish| wish.attempts))),
         per_try_timeout: per_try.map(|per_try| duration(per_try.get())),
         retry_back_off: wish

@@ -131,7 +131,7 @@ fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
                 guarded: Guarded { port: number, http: port.protocol.is_http(), services: Vec::new() },
                 stamp: Some((service.id.clone(), index, service.revision)),
             });
-            entry.guarded.services.push((service.id.clone(), port.name.clone()));
+            entry.guarded.services.push((service.id.clone(), port.name.clone(), Some(port.port)));
         }
     }
     for (name, number) in own.map(|own| own.ports.as_slice()).unwrap_or_default() {
@@ -144,7 +144,7 @@ fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
             guarded: Guarded {
                 port: *number,
                 http: protocol.is_http(),
-                services: vec![(made.view.id(), name.clone())],
+                services: vec![(made.view.id(), name.clone(), None)],
             },
             stamp: None,
         });

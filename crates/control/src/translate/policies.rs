@@ -35,8 +35,9 @@ pub struct Guarded {
     pub port: u16,
     /// Whether it is HTTP.
     pub http: bool,
-    /// The services, with the port's name in each, that end there.
-    pub services: Vec<(ServiceId, Option<String>)>,
+    /// The services that end there, with the port's name in each and, where a Service leads to it, its
+    /// number.
+    pub services: Vec<(ServiceId, Option<String>, Option<u16>)>,
 }
 
 /// The rules for one port of the view's app.
@@ -50,10 +51,9 @@ pub fn rules(made: &mut Made<'_>, guarded: &Guarded) -> Rules {
             continue;
         }
         for (index, rule) in policy.rules.iter().enumerate() {
-            let Some(built) = built(rule, policy.action, guarded, &id.namespace, &snapshot.trust_domain)
-            else {
-                continue;
-            };
+            let ports = numbers(policy, guarded);
+            let built = built(rule, policy.action, (guarded, &ports), &id.namespace, &snapshot.trust_domain);
+            let Some(built) = built else { continue };
             if !guarded.http && rule.to.iter().any(|to| !to.methods.is_empty() || !to.paths.is_empty()) {
                 let message =
                     format!("rules[{index}] names methods or paths, which port {} can't see", guarded.port);
@@ -112,17 +112,28 @@ fn applies(made: &mut Made<'_>, policy: &AccessPolicy, guarded: &Guarded, name: 
             made.found("WFT0921", Severity::Warning, object, message, "target the Service behind it");
             return policy.action == AccessAction::Deny;
         }
-        guarded.services.iter().any(|(service, port)| {
+        guarded.services.iter().any(|(service, port, _)| {
             service.name == target.name
                 && target.section_name.as_ref().is_none_or(|section| port.as_ref() == Some(section))
         })
     })
 }
 
+/// What a policy may call the port: the app's number, or that of a Service (one of its targets, if it
+/// has any) which leads there.
+fn numbers(policy: &AccessPolicy, guarded: &Guarded) -> Vec<u16> {
+    let meant = |service: &ServiceId| {
+        policy.target_refs.is_empty()
+            || policy.target_refs.iter().any(|target| target.kind != "Service" || target.name == service.name)
+    };
+    let services = guarded.services.iter().filter(|(service, ..)| meant(service));
+    services.filter_map(|(_, _, number)| *number).chain([guarded.port]).collect()
+}
+
 fn built(
     rule: &AccessRule,
     action: AccessAction,
-    guarded: &Guarded,
+    guarded: (&Guarded, &[u16]),
     namespace: &str,
     trust_domain: &str,
 ) -> Option<rbac::Policy> {
@@ -189,10 +200,14 @@ pub fn paths_like(regex: &str) -> rbac::Policy {
     }
 }
 
-fn permission(to: &AccessTo, action: AccessAction, guarded: &Guarded) -> Option<rbac::Permission> {
+fn permission(
+    to: &AccessTo,
+    action: AccessAction,
+    (guarded, numbers): (&Guarded, &[u16]),
+) -> Option<rbac::Permission> {
     use rbac::permission::{Rule, Set};
     // One filter guards one port, so ports are decided here.
-    if !to.ports.is_empty() && !to.ports.contains(&guarded.port) {
+    if !to.ports.is_empty() && !to.ports.iter().any(|port| numbers.contains(port)) {
         return None;
     }
     let any_request = to.methods.is_empty() && to.paths.is_empty();

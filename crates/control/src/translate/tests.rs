@@ -140,3 +140,16 @@ fn what_does_not_change_keeps_its_allocation() {
     let of = |resources: &Resources| resources.get(weft_xds::CDS, "outbound|80|be1.default").unwrap().clone();
     assert!(std::sync::Arc::ptr_eq(&of(&before), &of(&after)));
 }
+
+#[test]
+fn our_own_proxies_try_a_503_again_and_an_envoy_which_would_repeat_a_post_does_not() {
+    use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+    for (kind, codes) in [(ProxyKind::Weft, "[503]"), (ProxyKind::Envoy, "[]")] {
+        let made = for_view(&snapshot(&[service()]), &view(kind));
+        let config: RouteConfiguration =
+            made.resources.get(weft_xds::RDS, "outbound").unwrap().decode().unwrap();
+        let text = format!("{config:?}");
+        assert!(text.contains(&format!("retriable_status_codes: {codes}")), "{text}");
+        assert_eq!(text.contains("retriable-status-codes"), kind == ProxyKind::Weft, "{text}");
+    }
+}

@@ -14,7 +14,7 @@ mod tree;
 use serde_json::{Value, json};
 
 use self::path::Path;
-pub(crate) use self::suggest::nearest;
+pub use self::suggest::nearest;
 use self::tree::{Node, Shape};
 use crate::kind::Kind;
 use crate::object::{Body, DEFAULT_NAMESPACE, Metadata, Object};

@@ -58,6 +58,7 @@ impl Server {
             store: store.clone(),
             state: dir.path().to_owned(),
             advertise: None,
+            trust_domain: "mesh.internal".to_owned(),
             query: axum::Router::new().route("/query/v1/echo", echo),
         };
         let task = serve_parts(parts, listener, shutdown.clone()).unwrap();

@@ -93,6 +93,30 @@ async fn an_object_lives_from_create_to_delete() {
 }
 
 #[tokio::test]
+async fn the_trust_domain_is_fixed_by_the_first_start() {
+    let server = Server::start().await;
+    let (meshes, path) = ("/apis/weft.dev/v1/meshes", "/apis/weft.dev/v1/meshes/default");
+    let other = json!({"spec": {"trustDomain": "other.example"}});
+    let mut refused = vec![server.merge(path, &other).await];
+    let mut mesh = server.get(path).await.value;
+    mesh["spec"]["trustDomain"] = "other.example".into();
+    refused.push(server.put(path, &mesh).await);
+    assert_eq!(server.delete(path).await.status, StatusCode::OK);
+    let meta = mesh["metadata"].as_object_mut().unwrap();
+    meta.retain(|field, _| field == "name");
+    refused.push(server.post(meshes, &mesh).await);
+    for answer in refused {
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.value);
+        let message = answer.value["message"].as_str().unwrap();
+        assert!(message.contains("fixed by the first start"), "{message}");
+    }
+    mesh["spec"] = json!({"mtls": {"mode": "Permissive"}});
+    let made = server.post(meshes, &mesh).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.value);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn every_mistake_comes_back_and_nothing_is_stored() {
     let server = Server::start().await;
     let before = server.store.revision();
