@@ -13,7 +13,10 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use weft_identity::files::{FileError, create_private_dir, write_private};
+use weft_identity::{
+    files::{FileError, create_private_dir, write_private},
+    random::{NoRandomness, secure},
+};
 use weft_routing::Strictness;
 use weft_telemetry::Registry;
 
@@ -48,6 +51,8 @@ pub enum ProxyError {
     Agent(#[from] agent::AgentError),
     #[error("the state directory")]
     State(#[from] FileError),
+    #[error(transparent)]
+    NoRandomness(#[from] NoRandomness),
     #[error("the static configuration: {0}")]
     Static(String),
     #[error("a thread or the runtime could not start")]
@@ -238,18 +243,14 @@ fn open_ports(config: &Config, feed: &ConfigFeed, workers: usize) -> Result<Open
 }
 
 /// The token for changing pages: made once, 0600.
-fn admin_token(state: &Path) -> Result<Arc<str>, FileError> {
+fn admin_token(state: &Path) -> Result<Arc<str>, ProxyError> {
     let file = state.join("admin.token");
     if let Ok(token) = std::fs::read_to_string(&file)
         && token.trim().len() >= 32
     {
         return Ok(Arc::from(token.trim()));
     }
-    let mut bytes = [0; 16];
-    // Not from fastrand: this one is a secret.
-    if rustls::crypto::SecureRandom::fill(weft_identity::tls::provider().secure_random, &mut bytes).is_err() {
-        tracing::error!("no randomness for the admin token; changing pages stay closed");
-    }
+    let bytes = secure::<16>()?;
     let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     write_private(&file, &token)?;
     Ok(Arc::from(token))
