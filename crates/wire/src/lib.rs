@@ -2,12 +2,13 @@
 //!
 //! The proxy looks at the first bytes of a connection before it decides what the connection is. This crate makes
 //! those decisions: [`detect`] says which protocol starts here, [`tls_hello`] reads the server name and the offered
-//! protocols from a TLS ClientHello. Every function takes all bytes received so far and answers with a verdict or
+//! protocols from a TLS ClientHello, [`http1`] reads and writes HTTP/1 messages. Every function takes all bytes received so far and answers with a verdict or
 //! with "more bytes", so a peer that sends one byte at a time gets the same answer as one that sends all at once.
 //!
 //! It does not know what a listener, a route or a certificate is.
 
 pub mod detect;
+pub mod http1;
 pub mod tls_hello;
 
 pub use detect::{Protocol, detect};
