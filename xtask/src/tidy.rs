@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("routing", &[]),
     ("xds", &[]),
     ("testkit", &[]),
+    ("bench", &[]),
     ("store", &["model"]),
     ("control", &["model", "store", "xds", "identity", "telemetry", "link", "history", "routing"]),
     ("proxy", &["routing", "wire", "xds", "identity", "telemetry", "link"]),
