@@ -1,5 +1,7 @@
 //! `cargo xtask docs`: the reference pages, made by the binary from its own tables.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 
 const PAGES: &[(&str, &str)] = &[
@@ -9,19 +11,28 @@ const PAGES: &[(&str, &str)] = &[
 ];
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {
-    let check = args.iter().any(|a| a == "--check");
     let weft = crate::build()?;
+    if args.iter().any(|a| a == "--check") {
+        return check(&weft);
+    }
     for (page, file) in PAGES {
-        let made = crate::output(&weft.to_string_lossy(), &["reference", page])?;
-        let path = crate::root().join(file);
-        if check {
-            if std::fs::read_to_string(&path).unwrap_or_default() != made {
-                bail!("{file} is not what the code says; run cargo xtask docs");
-            }
-        } else {
-            std::fs::write(&path, made).with_context(|| format!("cannot write {file}"))?;
-            println!("docs: {file}");
+        let made = made(&weft, page)?;
+        std::fs::write(crate::root().join(file), made).with_context(|| format!("cannot write {file}"))?;
+        println!("docs: {file}");
+    }
+    Ok(())
+}
+
+/// Whether the pages say what this binary says.
+pub fn check(weft: &Path) -> anyhow::Result<()> {
+    for (page, file) in PAGES {
+        if std::fs::read_to_string(crate::root().join(file)).unwrap_or_default() != made(weft, page)? {
+            bail!("{file} is not what the code says; run cargo xtask docs");
         }
     }
     Ok(())
+}
+
+fn made(weft: &Path, page: &str) -> anyhow::Result<String> {
+    crate::output(&weft.to_string_lossy(), &["reference", page])
 }

@@ -17,11 +17,12 @@ use anyhow::{Context, bail};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  check                       format, clippy, arrows between crates, bans, licences, unit tests
+  check                       format, clippy, arrows between crates, bans, licences, unit tests, reference pages
   demo [ARGS…]                build, then `weft demo ARGS…`
   test [--offline-peers]      install the real peers, then every test; what CI runs
   soak                        the long form of the fault tests
   bench smoke [--as-built]    CPU per request, memory and start against Envoy, as ratios of one run
+  bench peers [--only A,B]    every scenario beside Envoy, HAProxy and nginx; writes docs/benchmarks.md
   docs [--check]              the reference pages, made from the code
 ";
 
@@ -56,6 +57,8 @@ fn check() -> anyhow::Result<()> {
     tidy::run()?;
     run("cargo", &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"])?;
     run("cargo", &["test", "--workspace", "--lib", "--bins", "--quiet"])?;
+    run("cargo", &["build", "--package", "weft", "--quiet"])?;
+    docs::check(&target().join("debug/weft"))?;
     println!("check: clean in {} s", started.elapsed().as_secs());
     Ok(())
 }

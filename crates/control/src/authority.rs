@@ -4,13 +4,21 @@
 //! hash of its secret beside its own record of service and expiry, so that any control plane on the
 //! same store honours it; it is spent by compare-and-swap, so that two users of one token can't both
 //! win. Every certificate carries only what was decided here.
+//!
+//! The CA does not stand still: [`keep`] looks every minute whether the intermediate must be renewed
+//! (in its last month, long before no certificate could live its full life) and whether the directory
+//! has other roots. Who follows [`Authority::bundles`] tells members at once. `trusted.pem` beside the
+//! CA's own files holds further roots, so that those of a CA to come are trusted before it signs.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use weft_identity::{
     Bundle, IssueError, Issued, Issuer, IssuerPem, JoinToken, PrivateKey, SpiffeId, Svid, TokenSecret,
     TrustDomain,
@@ -18,6 +26,7 @@ use weft_identity::{
 use weft_store::{CommitError, Key, Selector, Store, Transaction};
 
 use crate::clock;
+use crate::core::Core;
 use crate::seed::INTERNAL_GROUP;
 
 /// How long a join token may be used when nobody says else.
@@ -27,6 +36,10 @@ pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Unspent tokens kept at once.
 const TOKENS_MAX: usize = 10_000;
 const TOKENS: &str = "jointokens";
+/// Between two looks at the CA's directory and the life of its intermediate.
+const LOOK: Duration = Duration::from_secs(60);
+/// Roots to trust besides the CA's own, in the CA's directory.
+pub const TRUSTED_FILE: &str = "trusted.pem";
 
 /// Why somebody may not join, or why a token can't be made.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +104,9 @@ struct Record {
 
 /// The CA of one trust domain.
 pub struct Authority {
-    issuer: Issuer,
+    dir: PathBuf,
+    issuer: RwLock<Arc<Issuer>>,
+    bundle: watch::Sender<Bundle>,
     trust_domain: TrustDomain,
     issued: AtomicU64,
 }
@@ -109,7 +124,40 @@ impl Authority {
     /// Opens the CA in `dir`, or makes one there.
     pub fn open(dir: &Path, trust_domain: TrustDomain, now: SystemTime) -> anyhow::Result<Authority> {
         let issuer = Issuer::open(dir, &trust_domain, now)?;
-        Ok(Authority { issuer, trust_domain, issued: AtomicU64::new(0) })
+        let (bundle, _) = watch::channel(trusted(dir, &issuer)?);
+        Ok(Authority {
+            dir: dir.to_owned(),
+            issuer: RwLock::new(Arc::new(issuer)),
+            bundle,
+            trust_domain,
+            issued: AtomicU64::new(0),
+        })
+    }
+
+    /// Reads the directory again, and renews the intermediate when it is time. Whether anything is new.
+    /// When it fails, everything stays as it was.
+    pub fn refresh(&self, now: SystemTime) -> anyhow::Result<bool> {
+        // What opens a CA makes one where there is none; a directory that went away must not become a new CA.
+        anyhow::ensure!(
+            trust_domain(&self.dir).as_deref() == Some(self.trust_domain.as_str()),
+            "{} no longer holds the CA of {}",
+            self.dir.display(),
+            self.trust_domain
+        );
+        let issuer = Issuer::open(&self.dir, &self.trust_domain, now)?;
+        let bundle = trusted(&self.dir, &issuer)?;
+        let renewed = issuer.not_after() != self.issuer().not_after();
+        if renewed || issuer.bundle().roots() != self.issuer().bundle().roots() {
+            *self.issuer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(issuer);
+        }
+        let told = self.bundle.send_if_modified(|current| {
+            let other = current.roots() != bundle.roots();
+            if other {
+                *current = bundle;
+            }
+            other
+        });
+        Ok(renewed || told)
     }
 
     /// The trust domain.
@@ -118,13 +166,18 @@ impl Authority {
     }
 
     /// What members trust.
-    pub fn bundle(&self) -> &Bundle {
-        self.issuer.bundle()
+    pub fn bundle(&self) -> Bundle {
+        self.bundle.borrow().clone()
     }
 
-    /// The CA itself, for certificates of the API's HTTPS.
-    pub fn issuer(&self) -> &Issuer {
-        &self.issuer
+    /// The same, and whenever it changes.
+    pub fn bundles(&self) -> watch::Receiver<Bundle> {
+        self.bundle.subscribe()
+    }
+
+    /// The CA itself.
+    fn issuer(&self) -> Arc<Issuer> {
+        Arc::clone(&self.issuer.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Certificates issued since the start.
@@ -146,7 +199,7 @@ impl Authority {
         now: SystemTime,
         ttl: Duration,
     ) -> Result<Issued, Refusal> {
-        let issued = self.issuer.issue(csr_der, id, now, ttl, random()?)?;
+        let issued = self.issuer().issue(csr_der, id, now, ttl, random()?)?;
         self.given(id, &issued);
         Ok(issued)
     }
@@ -160,7 +213,7 @@ impl Authority {
     /// The control plane's own SVID, with a fresh key, good for `addresses` too where a peer goes by them.
     pub fn own_svid(&self, addresses: &[IpAddr], now: SystemTime, ttl: Duration) -> anyhow::Result<Svid> {
         let key = PrivateKey::generate()?;
-        let issued = self.issuer.issue_control(&key, &[], addresses, now, ttl, random()?)?;
+        let issued = self.issuer().issue_control(&key, &[], addresses, now, ttl, random()?)?;
         self.issued.fetch_add(1, Ordering::Relaxed);
         Ok(Svid::new(issued.chain, key)?)
     }
@@ -188,7 +241,7 @@ impl Authority {
         store.commit(write).await.map_err(|error| Refusal::Store(error.to_string()))?;
         Ok(JoinToken {
             secret,
-            bundle: self.bundle().clone(),
+            bundle: self.bundle(),
             namespace: namespace.to_owned(),
             service: service.to_owned(),
             expires,
@@ -220,7 +273,7 @@ impl Authority {
         }
         let id = self.service_id(namespace, service)?;
         // Who loses the race for the token never sees this certificate: it is not counted, not logged, gone.
-        let issued = self.issuer.issue(csr_der, &id, now, ttl, random()?)?;
+        let issued = self.issuer().issue(csr_der, &id, now, ttl, random()?)?;
         match store.commit(Transaction::delete(key, stored.modified)).await {
             Ok(_) => {
                 self.given(&id, &issued);
@@ -252,6 +305,40 @@ impl Authority {
     }
 }
 
+/// The CA's own root, and those of [`TRUSTED_FILE`].
+fn trusted(dir: &Path, issuer: &Issuer) -> anyhow::Result<Bundle> {
+    let mut roots = issuer.bundle().roots().to_vec();
+    match std::fs::read_to_string(dir.join(TRUSTED_FILE)) {
+        Ok(text) => {
+            let more = weft_identity::pem::certificates(&text).context(TRUSTED_FILE)?;
+            roots.extend(more.into_iter().filter(|root| !issuer.bundle().roots().contains(root)));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).context(TRUSTED_FILE),
+    }
+    Ok(Bundle::new(issuer.trust_domain().clone(), roots)?)
+}
+
+/// Keeps the CA fresh, for ever.
+pub async fn keep(core: Arc<Core>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let authority = core.authority.clone();
+        // Keys and certificates are read with blocking calls.
+        match tokio::task::spawn_blocking(move || authority.refresh(SystemTime::now())).await {
+            Ok(Ok(true)) => {
+                tracing::info!("the CA has a new intermediate, or members are to trust other roots")
+            }
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => {
+                core.counters.count("ca_refresh", "failed");
+                tracing::error!(error = format!("{error:#}"), "the CA can't be read; the one in force stays");
+            }
+            Err(error) => tracing::error!(%error, "the look at the CA broke off"),
+        }
+    }
+}
+
 fn key(secret: &TokenSecret) -> Key {
     Key::new(INTERNAL_GROUP, TOKENS, "", secret.hash().to_hex())
 }
@@ -261,4 +348,63 @@ fn random<const N: usize>() -> Result<[u8; N], Refusal> {
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| Refusal::Store("no randomness from the system".to_owned()))?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn authority(dir: &Path, now: SystemTime) -> Authority {
+        Authority::open(dir, TrustDomain::new("mesh.internal").unwrap(), now).unwrap()
+    }
+
+    #[test]
+    fn the_intermediate_of_a_running_ca_is_renewed_and_its_root_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+        let authority = authority(dir.path(), start);
+        let (first, bundle) = (authority.issuer().not_after(), authority.bundle());
+        assert!(!authority.refresh(start + 300 * DAY).unwrap(), "too early");
+        assert!(authority.refresh(start + 340 * DAY).unwrap());
+        assert!(authority.issuer().not_after() > first + 300 * DAY);
+        assert_eq!(authority.bundle().roots(), bundle.roots(), "who trusted it still does");
+        assert!(!authority.refresh(start + 341 * DAY).unwrap(), "once is enough");
+        // And the certificates that it signs live their full life, beyond the first intermediate's end.
+        let late = start + 360 * DAY;
+        let own = authority.own_svid(&[], late, 7 * DAY).unwrap();
+        assert!(own.not_after() > first);
+    }
+
+    #[test]
+    fn further_roots_are_told_and_a_damaged_file_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+        let authority = authority(dir.path(), now);
+        let mut bundles = authority.bundles();
+        let other = tempfile::tempdir().unwrap();
+        let next = Issuer::open(other.path(), authority.trust_domain(), now).unwrap();
+        std::fs::write(dir.path().join(TRUSTED_FILE), next.bundle().to_pem()).unwrap();
+        assert!(!bundles.has_changed().unwrap());
+        assert!(authority.refresh(now).unwrap());
+        assert_eq!(bundles.borrow_and_update().roots().len(), 2);
+        std::fs::write(dir.path().join(TRUSTED_FILE), "-----BEGIN CERTIFICATE-----").unwrap();
+        assert!(authority.refresh(now).is_err());
+        assert_eq!(authority.bundle().roots().len(), 2);
+        std::fs::remove_file(dir.path().join(TRUSTED_FILE)).unwrap();
+        assert!(authority.refresh(now).unwrap());
+        assert_eq!(bundles.borrow_and_update().roots().len(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_went_away_does_not_become_a_new_ca() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = SystemTime::UNIX_EPOCH + 20_000 * DAY;
+        let authority = authority(&dir.path().join("ca"), now);
+        std::fs::rename(dir.path().join("ca"), dir.path().join("elsewhere")).unwrap();
+        assert!(authority.refresh(now).is_err());
+        assert!(!dir.path().join("ca").exists());
+        authority.own_svid(&[], now, DAY).unwrap();
+    }
 }

@@ -19,6 +19,10 @@ use weft_link::{Buckets, Cell};
 use crate::clock;
 use crate::files;
 
+pub mod gaps;
+
+use gaps::{Gap, Gaps};
+
 /// How long increments are gathered for one write.
 const GATHER: Duration = Duration::from_millis(100);
 /// Between two looks for what is too old.
@@ -32,6 +36,8 @@ const PROXIES_MAX: usize = 10_000;
 const WINDOWS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("windows.v1");
 /// The key: proxy, start of the block.
 const SEEN: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("seen.v1");
+/// The key: proxy, start of the gap.
+const GAPS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("gaps.v1");
 
 /// Why the record can't be opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +80,20 @@ struct Increment {
     done: oneshot::Sender<Taken>,
 }
 
+/// What the writer is told.
+enum Work {
+    Count(Increment),
+    /// A gap may have been found: write it. When the queue is full nothing is lost, a busy writer looks by itself.
+    Gap,
+}
+
 /// The history and its file.
 pub struct Measure {
     history: Arc<Mutex<History>>,
-    increments: mpsc::SyncSender<Increment>,
+    gaps: Arc<Mutex<Gaps>>,
+    /// The last window of each proxy that the file knew at the start.
+    last_windows: BTreeMap<String, u64>,
+    work: mpsc::SyncSender<Work>,
     path: PathBuf,
 }
 
@@ -87,14 +103,18 @@ impl Measure {
         files::private_file(path)?;
         let fail = |source: redb::Error| MeasureError::Open { path: path.to_owned(), source };
         let database = Database::create(path).map_err(|error| fail(error.into()))?;
-        let (mut history, mut seen) = load(&database, path)?;
+        let Loaded { mut history, mut seen, mut gaps } = load(&database, path)?;
         history.expire(clock::unix(now));
         seen.expire(clock::unix(now));
+        gaps.expire(clock::unix(now));
+        let last_windows = seen.last_windows();
         let history = Arc::new(Mutex::new(history));
-        let (increments, queue) = mpsc::sync_channel(QUEUE_MAX);
+        let gaps = Arc::new(Mutex::new(gaps));
+        let (work, queue) = mpsc::sync_channel(QUEUE_MAX);
         let writer = Writer {
             database,
             history: history.clone(),
+            gaps: gaps.clone(),
             seen,
             unwritten: Writes::default(),
             expired: Instant::now(),
@@ -103,14 +123,14 @@ impl Measure {
             .name("weft-history".to_owned())
             .spawn(move || writer.run(&queue))
             .map_err(|error| anyhow::anyhow!("start the history's thread: {error}"))?;
-        Ok(Measure { history, increments, path: path.to_owned() })
+        Ok(Measure { history, gaps, last_windows, work, path: path.to_owned() })
     }
 
     /// Counts one message of a proxy; answers when that is durable.
     pub async fn add(&self, proxy: &str, buckets: Buckets) -> Taken {
         let (done, taken) = oneshot::channel();
         let increment = Increment { proxy: proxy.to_owned(), buckets, done };
-        if self.increments.try_send(increment).is_err() {
+        if self.work.try_send(Work::Count(increment)).is_err() {
             return Taken::Later;
         }
         taken.await.unwrap_or(Taken::Later)
@@ -121,19 +141,59 @@ impl Measure {
         lock(&self.history)
     }
 
+    /// A proxy that counts said hello; `started` tells its processes apart (0: it doesn't say).
+    pub fn opened(&self, proxy: &str, service: &str, started: u64, now: SystemTime) {
+        lock(&self.gaps).opened(proxy, service, started, clock::unix(now));
+        let _ = self.work.try_send(Work::Gap);
+    }
+
+    /// It leaves in good order.
+    pub fn left(&self, proxy: &str) {
+        lock(&self.gaps).left(proxy);
+    }
+
+    /// Its stream ended.
+    pub fn closed(&self, proxy: &str, now: SystemTime) {
+        lock(&self.gaps).closed(proxy, clock::unix(now));
+    }
+
+    /// Its lease ended: it is not coming back.
+    pub fn vanished(&self, proxy: &str, now: SystemTime) {
+        lock(&self.gaps).vanished(proxy, clock::unix(now));
+        let _ = self.work.try_send(Work::Gap);
+    }
+
+    /// After a start: a proxy that had not left when the control plane ended.
+    pub fn expected(&self, proxy: &str, service: &str, now: SystemTime) {
+        let last = self.last_windows.get(proxy).copied();
+        lock(&self.gaps).expected(proxy, service, last, clock::unix(now));
+    }
+
+    /// Where counts may be missing, the newest first.
+    pub fn gaps(&self, from: u64, to: u64, now: SystemTime) -> Vec<Gap> {
+        lock(&self.gaps).between(from, to, clock::unix(now))
+    }
+
     /// Where it is kept.
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
-    history.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn load(database: &Database, path: &Path) -> Result<(History, Seen), MeasureError> {
+struct Loaded {
+    history: History,
+    seen: Seen,
+    gaps: Gaps,
+}
+
+fn load(database: &Database, path: &Path) -> Result<Loaded, MeasureError> {
     let mut history = History::default();
     let mut seen = Seen::new(PROXIES_MAX);
+    let mut gaps = Gaps::default();
     let fail = |source: redb::Error| MeasureError::Open { path: path.to_owned(), source };
     let damaged = |source| MeasureError::Damaged { path: path.to_owned(), source };
     let read = database.begin_read().map_err(|error| fail(error.into()))?;
@@ -157,8 +217,18 @@ fn load(database: &Database, path: &Path) -> Result<(History, Seen), MeasureErro
         Err(redb::TableError::TableDoesNotExist(_)) => {}
         Err(error) => return Err(fail(error.into())),
     }
+    match read.open_table(GAPS) {
+        Ok(rows) => {
+            for entry in rows.iter().map_err(|error| fail(error.into()))? {
+                let (_, bytes) = entry.map_err(|error| fail(error.into()))?;
+                gaps.load(bytes.value());
+            }
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(fail(error.into())),
+    }
     history.finish_load();
-    Ok((history, seen))
+    Ok(Loaded { history, seen, gaps })
 }
 
 /// What one transaction does; `None` deletes. Newer writes of a key replace older ones.
@@ -166,17 +236,19 @@ fn load(database: &Database, path: &Path) -> Result<(History, Seen), MeasureErro
 struct Writes {
     windows: BTreeMap<(u64, u64), Option<Vec<u8>>>,
     seen: BTreeMap<(String, u64), Option<Vec<u8>>>,
+    gaps: BTreeMap<(String, u64), Option<Vec<u8>>>,
 }
 
 impl Writes {
     fn is_empty(&self) -> bool {
-        self.windows.is_empty() && self.seen.is_empty()
+        self.windows.is_empty() && self.seen.is_empty() && self.gaps.is_empty()
     }
 }
 
 struct Writer {
     database: Database,
     history: Arc<Mutex<History>>,
+    gaps: Arc<Mutex<Gaps>>,
     seen: Seen,
     /// Of a transaction that failed: goes with the next, so that memory and disk meet again.
     unwritten: Writes,
@@ -184,18 +256,19 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, queue: &mpsc::Receiver<Increment>) {
+    fn run(mut self, queue: &mpsc::Receiver<Work>) {
         loop {
             let mut waiting = Vec::new();
             match queue.recv_timeout(EXPIRE_EVERY) {
-                Ok(first) => self.count(first, &mut waiting),
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Work::Count(first)) => self.count(first, &mut waiting),
+                Ok(Work::Gap) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             let until = Instant::now() + GATHER;
             while !waiting.is_empty() {
                 match queue.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                    Ok(next) => self.count(next, &mut waiting),
+                    Ok(Work::Count(next)) => self.count(next, &mut waiting),
+                    Ok(Work::Gap) => {}
                     Err(_) => break,
                 }
             }
@@ -211,8 +284,10 @@ impl Writer {
     fn count(&mut self, increment: Increment, waiting: &mut Vec<oneshot::Sender<Taken>>) {
         let Increment { proxy, buckets, done } = increment;
         let now = clock::unix(SystemTime::now());
+        let last = self.seen.last(&proxy).map(|(_, sequence)| sequence);
         match self.seen.judge(now, &proxy, buckets.start_unix, buckets.sequence) {
             Verdict::New => {
+                lock(&self.gaps).counted(&proxy, last, buckets.sequence, now);
                 let mut history = lock(&self.history);
                 for cell in &buckets.cells {
                     history.add(buckets.start_unix, &series(cell), &counts(cell));
@@ -247,11 +322,14 @@ impl Writer {
         for blob in history.take_dirty(now) {
             self.unwritten.windows.insert((blob.key.resolution.seconds(), blob.key.start), Some(blob.bytes));
         }
+        let mut gaps = lock(&self.gaps);
+        self.unwritten.gaps.extend(gaps.take_dirty());
         for blob in self.seen.take_dirty() {
             self.unwritten.seen.insert((blob.key.proxy, blob.key.block_start), Some(blob.bytes));
         }
         if self.expired.elapsed() >= EXPIRE_EVERY {
             self.expired = Instant::now();
+            gaps.expire(now);
             for key in history.expire(now) {
                 self.unwritten.windows.insert((key.resolution.seconds(), key.start), None);
             }
@@ -293,6 +371,13 @@ fn commit(database: &Database, writes: &Writes) -> Result<(), redb::Error> {
             match bytes {
                 Some(bytes) => seen.insert((proxy.as_str(), *block), bytes.as_slice())?,
                 None => seen.remove((proxy.as_str(), *block))?,
+            };
+        }
+        let mut gaps = transaction.open_table(GAPS)?;
+        for ((proxy, from), bytes) in &writes.gaps {
+            match bytes {
+                Some(bytes) => gaps.insert((proxy.as_str(), *from), bytes.as_slice())?,
+                None => gaps.remove((proxy.as_str(), *from))?,
             };
         }
     }

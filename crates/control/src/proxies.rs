@@ -42,6 +42,8 @@ pub struct Proxy {
     pub certificate_expires: Option<SystemTime>,
     /// What it refused last, by type, until it accepts another version of that type.
     pub nack: BTreeMap<String, Nack>,
+    /// When the control plane last stood behind the configuration on its disk.
+    pub kept: Option<SystemTime>,
     /// When its last stream closed.
     pub gone: Option<SystemTime>,
 }
@@ -153,6 +155,11 @@ impl Proxies {
         self.edit(name, |proxy| proxy.certificate_expires = Some(expires));
     }
 
+    /// Its disk has the configuration that was confirmed then; `None` until it says.
+    pub fn kept(&self, name: &str, confirmed: Option<SystemTime>) {
+        self.edit(name, |proxy| proxy.kept = confirmed);
+    }
+
     /// A copy of one proxy.
     pub fn get(&self, name: &str) -> Option<Proxy> {
         self.by_name.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(name).cloned()
@@ -182,7 +189,7 @@ fn row(name: &str, proxy: &Proxy, now: SystemTime) -> Row {
         lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
         certificate_expires: proxy.certificate_expires.map(crate::clock::rfc3339),
         nack: proxy.nack.values().next().cloned(),
-        lkg_age_s: None,
+        lkg_age_s: proxy.kept.map(|kept| now.duration_since(kept).unwrap_or_default().as_secs()),
     }
 }
 
@@ -206,6 +213,18 @@ mod tests {
         proxies.settled("default/fe-1", "8", t(6));
         let row = &proxies.rows(t(7))[0];
         assert_eq!((row.nack.is_none(), row.acked.as_str(), row.lag_ms), (true, "8", 3000));
+    }
+
+    #[test]
+    fn the_age_of_a_last_known_good_counts_from_its_confirmation() {
+        let proxies = Proxies::default();
+        let t = |s| SystemTime::UNIX_EPOCH + Duration::from_secs(s);
+        proxies.connected("default/fe-1", "default/fe", "weft");
+        assert_eq!(proxies.rows(t(5))[0].lkg_age_s, None, "none was reported");
+        proxies.kept("default/fe-1", Some(t(5)));
+        assert_eq!(proxies.rows(t(65))[0].lkg_age_s, Some(60));
+        proxies.kept("default/fe-1", Some(t(70)));
+        assert_eq!(proxies.rows(t(65))[0].lkg_age_s, Some(0), "a proxy's clock ahead of ours");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The shapes are a contract. Windows are rounded to what the history keeps, and each answer says
 //! which window it covers.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,16 +14,23 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use weft_history::{Counts, Dimension, Group, Query};
+use weft_history::{Counts, Dimension, Edge, Group, Query};
 use weft_model::{Finding, Kind, Severity};
 
-use crate::authority::{Refusal, TOKEN_TTL};
+use crate::authority::{Refusal, TOKEN_TTL, TOKEN_TTL_MAX};
 use crate::clock;
 use crate::core::Core;
 use crate::snapshot::{ServiceId, Snapshot};
 
+mod callees;
+mod coverage;
+
+use callees::Asked;
+
 /// What is asked when nothing says since when.
 const SINCE: Duration = Duration::from_secs(30 * 60);
+/// Names listed when none is near the one asked for.
+const NAMES_SHOWN: usize = 8;
 
 /// `/query/v1/…`, to be mounted behind the API's gate.
 pub fn router(core: Arc<Core>) -> axum::Router {
@@ -96,50 +104,82 @@ struct Stat {
 async fn stat(State(core): State<Arc<Core>>, Params(asked): Params<Stat>) -> Result<Json<Value>, Wrong> {
     let (from, to) = asked.window.read(clock::unix(SystemTime::now()))?;
     let namespace = asked.namespace.as_deref().unwrap_or(weft_model::DEFAULT_NAMESPACE);
-    let service = asked
-        .service
-        .as_deref()
-        .filter(|s| !s.is_empty())
-        .map(|s| ServiceId::parse(s, namespace).to_string());
+    let service = asked.service.as_deref().filter(|service| !service.is_empty());
+    let service = service.map(|name| service_named(name, namespace)).transpose()?;
     let by = dimensions(asked.by.as_deref().unwrap_or(""))?;
-    let query = Query { service: service.clone(), from, to, by: by.clone(), ..Query::default() };
+    let now = core.now();
+    let meant = service.as_ref().map_or_else(Asked::all, |service| callees::resolve(&now, service));
+    let query = Query { callees: meant.callees.clone(), from, to, by: by.clone(), ..Query::default() };
     // The sum over a long window is work for a thread of its own.
     let source = core.clone();
     let answer = blocking(move || source.history.history().query(&query)).await?;
-    if let Some(service) = service.clone().filter(|_| answer.rows.is_empty()) {
-        let now = core.now();
-        let ever = Query { service: Some(service.clone()), from: 0, to, ..Query::default() };
-        let recorded = blocking(move || !core.history.history().query(&ever).rows.is_empty()).await?;
+    if let Some(service) = service.as_ref().filter(|_| answer.rows.is_empty()) {
+        let source = core.clone();
+        let ever = Query { callees: meant.callees.clone(), from: 0, to, ..Query::default() };
+        let recorded = blocking(move || !source.history.history().query(&ever).rows.is_empty()).await?;
         if !recorded {
-            known(&now, &ServiceId::parse(&service, namespace))?;
+            known(&now, service)?;
         }
     }
     let rows: Vec<Value> = answer.rows.iter().map(|row| stat_row(&row.group, &row.counts, &by)).collect();
     Ok(Json(json!({
-        "service": service,
+        "service": service.map(|service| service.to_string()),
+        "counted_by": meant.counted_by,
         "from": rfc3339(answer.from),
         "to": rfc3339(answer.to),
         "rows": rows,
         "total": {"requests": answer.total.requests, "errors": answer.total.errors},
+        "coverage": coverage::of(&core, &meant.counted_by, answer.from, answer.to, meant.note.as_deref()),
     })))
+}
+
+/// A service's name from a question. Anything else than a name is a mistake of its own, before it is one that
+/// nobody has.
+fn service_named(text: &str, namespace: &str) -> Result<ServiceId, Wrong> {
+    let service = ServiceId::parse(text, namespace);
+    for (what, part) in [("namespace", &service.namespace), ("service", &service.name)] {
+        if !is_label(part) {
+            return Err(bad(format!(
+                "{part:?} can't be the name of a {what}: a name is of a-z, 0-9 and -, at most 63, and starts and ends with a letter or digit"
+            )));
+        }
+    }
+    Ok(service)
+}
+
+fn is_label(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (1..=63).contains(&text.len())
+        && text.chars().all(|c| plain(c) || c == '-')
+        && text.starts_with(plain)
+        && text.ends_with(plain)
 }
 
 /// A name that nobody has is a mistake, and an empty table would hide it.
 fn known(now: &Snapshot, service: &ServiceId) -> Result<(), Wrong> {
     let external = now.of_kind(Kind::ExternalService).map(|(id, _)| (&id.namespace, &id.name));
     let joined = now.instances.values().map(|instance| (&instance.namespace, &instance.service));
-    let mut all = now.services.keys().map(|id| (&id.namespace, &id.name)).chain(external).chain(joined);
-    let mut near = Vec::new();
-    if all.any(|(namespace, name)| {
-        if *namespace == service.namespace {
-            near.push(name.as_str());
-        }
-        (namespace, name) == (&service.namespace, &service.name)
-    }) {
+    let all: BTreeSet<(&String, &String)> =
+        now.services.keys().map(|id| (&id.namespace, &id.name)).chain(external).chain(joined).collect();
+    if all.contains(&(&service.namespace, &service.name)) {
         return Ok(());
     }
-    let hint = weft_model::nearest(&service.name, near.into_iter());
-    let hint = hint.map_or_else(String::new, |name| format!("; did you mean {name:?}?"));
+    let here: Vec<&str> = all
+        .iter()
+        .filter(|(namespace, _)| **namespace == service.namespace)
+        .map(|(_, name)| name.as_str())
+        .collect();
+    let elsewhere = all.iter().find(|(_, name)| **name == service.name);
+    let hint = match (weft_model::nearest(&service.name, here.iter().copied()), elsewhere) {
+        (Some(name), _) => format!("; did you mean {name:?}?"),
+        (None, Some((namespace, name))) => format!("; there is one in another namespace: {namespace}/{name}"),
+        (None, None) if here.is_empty() => format!("; the namespace {} has none yet", service.namespace),
+        (None, None) => {
+            let more = if here.len() > NAMES_SHOWN { ", …" } else { "" };
+            let names: Vec<&str> = here.into_iter().take(NAMES_SHOWN).collect();
+            format!("; the namespace {} has {}{more}", service.namespace, names.join(", "))
+        }
+    };
     Err(Wrong(StatusCode::NOT_FOUND, format!("no service {service}{hint}")))
 }
 
@@ -180,18 +220,47 @@ fn stat_row(group: &Group, counts: &Counts, by: &[Dimension]) -> Value {
     Value::Object(row)
 }
 
-async fn edges(State(core): State<Arc<Core>>, Params(asked): Params<Window>) -> Result<Json<Value>, Wrong> {
-    let (from, to) = asked.read(clock::unix(SystemTime::now()))?;
-    let answer = blocking(move || core.history.history().edges(from, to)).await?;
-    let edges: Vec<Value> = answer
-        .edges
+#[derive(Debug, Deserialize)]
+struct EdgesWanted {
+    service: Option<String>,
+    namespace: Option<String>,
+    #[serde(flatten)]
+    window: Window,
+}
+
+async fn edges(
+    State(core): State<Arc<Core>>,
+    Params(asked): Params<EdgesWanted>,
+) -> Result<Json<Value>, Wrong> {
+    let (from, to) = asked.window.read(clock::unix(SystemTime::now()))?;
+    let namespace = asked.namespace.as_deref().unwrap_or(weft_model::DEFAULT_NAMESPACE);
+    let service = asked.service.as_deref().filter(|service| !service.is_empty());
+    let service = service.map(|name| service_named(name, namespace)).transpose()?;
+    let source = core.clone();
+    let answer = blocking(move || source.history.history().edges(from, to)).await?;
+    let now = core.now();
+    // A request that reached nobody names the Service that its caller wanted; it belongs to the members that this
+    // one selects.
+    let mut edges: BTreeMap<(String, String), Edge> = BTreeMap::new();
+    for edge in answer.edges {
+        let to = callees::members_of(&now, &edge.to).unwrap_or_else(|| edge.to.clone());
+        edges.entry((edge.from.clone(), to)).or_default().merge(&edge);
+    }
+    let meant = service.as_ref().map_or_else(Asked::all, |service| callees::resolve(&now, service));
+    if let Some(service) = &service {
+        edges.retain(|(from, to), _| meant.counted_by.contains(from) || meant.counted_by.contains(to));
+        if edges.is_empty() {
+            known(&now, service)?;
+        }
+    }
+    let edges: Vec<Value> = edges
         .iter()
-        .map(|edge| {
+        .map(|((from, to), edge)| {
             let codes: Map<String, Value> =
                 edge.codes.iter().map(|(code, requests)| (code.to_string(), (*requests).into())).collect();
             json!({
-                "from": edge.from,
-                "to": edge.to,
+                "from": from,
+                "to": to,
                 "requests": edge.counts.requests,
                 "errors": edge.counts.errors,
                 "codes": codes,
@@ -200,7 +269,12 @@ async fn edges(State(core): State<Arc<Core>>, Params(asked): Params<Window>) -> 
             })
         })
         .collect();
-    Ok(Json(json!({"from": rfc3339(answer.from), "to": rfc3339(answer.to), "edges": edges})))
+    Ok(Json(json!({
+        "from": rfc3339(answer.from),
+        "to": rfc3339(answer.to),
+        "edges": edges,
+        "coverage": coverage::of(&core, &meant.counted_by, answer.from, answer.to, None),
+    })))
 }
 
 async fn status(State(core): State<Arc<Core>>) -> Json<Value> {
@@ -263,6 +337,13 @@ fn findings(core: &Core, now: SystemTime) -> Vec<Finding> {
             });
         }
     }
+    distinct(all)
+}
+
+/// What the objects say and what their translation found may be the same; the first wins.
+fn distinct(mut all: Vec<Finding>) -> Vec<Finding> {
+    let mut told = BTreeSet::new();
+    all.retain(|finding| told.insert((finding.code, finding.object.clone(), finding.message.clone())));
     all
 }
 
@@ -281,13 +362,16 @@ struct TokenWanted {
 
 async fn token(State(core): State<Arc<Core>>, Json(wanted): Json<TokenWanted>) -> Result<Json<Value>, Wrong> {
     let namespace = wanted.namespace.as_deref().unwrap_or(weft_model::DEFAULT_NAMESPACE);
-    let service = ServiceId::parse(&wanted.service, namespace);
+    let service = service_named(&wanted.service, namespace)?;
     let ttl = match &wanted.ttl {
         Some(text) => {
             clock::parse_duration(text).ok_or_else(|| bad(format!("ttl {text}: write for example 10m")))?
         }
         None => TOKEN_TTL,
     };
+    if ttl > TOKEN_TTL_MAX || ttl.is_zero() {
+        return Err(bad("ttl: a join token lives for at least 1s and at most 7d"));
+    }
     let store = core.store.as_ref();
     let made = core.authority.token(store, &service.namespace, &service.name, ttl, SystemTime::now()).await;
     match made {

@@ -89,6 +89,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .context("the store can't be read")?;
     tasks.push(tokio::spawn(views.clone().run()));
     tasks.push(tokio::spawn(workloads::sweep(core.clone())));
+    tasks.push(tokio::spawn(authority::keep(core.clone())));
 
     let shutdown = CancellationToken::new();
     let doors = vec![

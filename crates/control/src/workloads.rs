@@ -1,5 +1,6 @@
 //! Workload objects of joined proxies: written at hello, changed with their health, removed when
-//! they leave or their lease ends.
+//! they leave or their lease ends. A hello says how the app is or leaves that as it was: to come back is not to
+//! be well.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -77,7 +78,6 @@ pub async fn write(
     let mut labels: BTreeMap<&str, &str> =
         hello.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     labels.insert(APP_LABEL, &hello.service);
-    let spec = spec(hello, identity, now);
     let workload = ServiceId::new(hello.namespace.as_str(), hello.workload_name.as_str());
     edit(store, &key, |before| {
         let mut object = match before {
@@ -87,13 +87,14 @@ pub async fn write(
             }
             None => seed::object(Kind::Workload, &hello.namespace, &hello.workload_name, json!({}), now),
         };
+        let spec = spec(hello, identity, object["spec"]["health"].as_str(), now);
         let same = without_lease(&object["spec"]) == without_lease(&spec)
             && object["metadata"]["labels"] == json!(labels);
         if same {
             return Ok(None);
         }
         object["metadata"]["labels"] = json!(labels);
-        object["spec"] = spec.clone();
+        object["spec"] = spec;
         let (_, problems) = weft_model::parse_value(&object);
         match problems.iter().find(|problem| problem.is_error()) {
             Some(problem) => Err(WorkloadError::Invalid(problem.to_string())),
@@ -111,7 +112,9 @@ fn without_lease(spec: &Value) -> Value {
     spec
 }
 
-fn spec(hello: &Hello, identity: &str, now: SystemTime) -> Value {
+/// `before`: the health that is stored. What the proxy says goes first; who was never ill is taken to be well.
+fn spec(hello: &Hello, identity: &str, before: Option<&str>, now: SystemTime) -> Value {
+    let said = Some(hello.health.as_str()).filter(|said| !said.is_empty());
     let ports: Vec<Value> = hello
         .ports
         .iter()
@@ -125,7 +128,7 @@ fn spec(hello: &Hello, identity: &str, now: SystemTime) -> Value {
         "address": hello.address,
         "ports": ports,
         "identity": identity,
-        "health": "Healthy",
+        "health": said.or(before).unwrap_or("Healthy"),
         "lease": {"expires": clock::rfc3339(now + LEASE)},
         "proxy": {"kind": if hello.kind.is_empty() { "weft" } else { hello.kind.as_str() }, "version": hello.version},
     });
@@ -197,13 +200,26 @@ fn leased(stored: &Stored) -> bool {
     serde_json::from_slice::<Value>(&stored.value).is_ok_and(|object| object["spec"]["lease"].is_object())
 }
 
+/// The service that a workload's proxy counts for, when it is one of ours.
+fn counting(stored: &Stored) -> Option<String> {
+    let object: Value = serde_json::from_slice(&stored.value).ok()?;
+    let ours = object["spec"]["proxy"]["kind"] == "weft";
+    ours.then(|| {
+        format!("{}/{}", stored.key.namespace, object["spec"]["service"].as_str().unwrap_or_default())
+    })
+}
+
 /// After a start: every joined workload has one lease of time to connect.
 pub async fn give_grace(core: &Core) -> Result<(), StoreError> {
     let info = Kind::Workload.info();
     let (workloads, _) = core.store.list(&Selector::kind(info.group, info.plural)).await?;
     let now = Instant::now();
     for stored in workloads.iter().filter(|stored| leased(stored)) {
-        core.leases.grace(ServiceId::new(stored.key.namespace.as_str(), stored.key.name.as_str()), now);
+        let workload = ServiceId::new(stored.key.namespace.as_str(), stored.key.name.as_str());
+        if let Some(service) = counting(stored) {
+            core.history.expected(&workload.to_string(), &service, SystemTime::now());
+        }
+        core.leases.grace(workload, now);
     }
     Ok(())
 }
@@ -214,6 +230,7 @@ pub async fn sweep(core: std::sync::Arc<Core>) {
         tokio::time::sleep(SWEEP).await;
         for workload in core.leases.expired(Instant::now()) {
             tracing::info!(%workload, "its lease has ended");
+            core.history.vanished(&workload.to_string(), SystemTime::now());
             if let Err(error) = remove(core.store.as_ref(), &workload).await {
                 tracing::warn!(%workload, %error, "can't remove it; trying again");
                 core.leases.grace(workload, Instant::now());

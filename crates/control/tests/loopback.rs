@@ -102,7 +102,7 @@ fn hello(service: &str, workload: &str) -> Hello {
         ports: vec![Port { name: "http".into(), port: 8080 }],
         kind: "weft".into(),
         version: "0.1.0".into(),
-        locality: None,
+        ..Hello::default()
     }
 }
 
@@ -387,4 +387,147 @@ async fn a_restart_keeps_the_ca_the_workloads_and_the_counts() {
     // The old certificate is still good: the CA is the same.
     let member = as_member(&running, &svid, &bundle).await;
     say(member, hello("fe", "fe-1")).await.unwrap();
+}
+
+/// The addresses and ports of a cluster's endpoints in the newest resources of a view.
+fn endpoints(resources: &weft_xds::Resources, cluster: &str) -> Vec<String> {
+    use envoy_types::pb::envoy::config::core::v3::address::Address;
+    use envoy_types::pb::envoy::config::endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier};
+    let found = resources.get(weft_xds::EDS, cluster).unwrap().decode::<ClusterLoadAssignment>().unwrap();
+    let members = found.endpoints.into_iter().flat_map(|locality| locality.lb_endpoints);
+    let addresses = members.map(|member| match member.host_identifier {
+        Some(HostIdentifier::Endpoint(endpoint)) => match endpoint.address.and_then(|it| it.address) {
+            Some(Address::SocketAddress(socket)) => socket.address,
+            other => format!("{other:?}"),
+        },
+        other => format!("{other:?}"),
+    });
+    addresses.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_proxy_says_of_its_health_reaches_its_callers_within_a_second() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let spec = json!({"selector": {"app": "be4"}, "ports": [{"port": 80, "targetPort": 8080}]});
+    put(&running, Kind::Service, "be4", spec).await;
+    let (svid, bundle) = join(&running, "be4").await;
+    let member = as_member(&running, &svid, &bundle).await;
+    let mut links = Vec::new();
+    for (name, address) in [("be4-1", "127.0.0.11"), ("be4-2", "127.0.0.12")] {
+        let hello = Hello { address: address.into(), ..hello("be4", name) };
+        links.push(say(member.clone(), hello).await.unwrap());
+    }
+    let core = running.core().clone();
+    let view = weft_control::translate::view::ProxyView {
+        namespace: "default".into(),
+        service: "fe".into(),
+        workload: "fe-1".into(),
+        kind: weft_control::translate::view::ProxyKind::Weft,
+        inbound: "127.0.0.9:15006".parse().unwrap(),
+        outbound: "127.0.0.9:15001".parse().unwrap(),
+        app: "127.0.0.9".parse().unwrap(),
+        secrets: false,
+    };
+    let resources = core.views.subscribe(&view);
+    let now = || endpoints(&resources.borrow(), "outbound|80|be4.default");
+    let both = vec!["127.0.0.11".to_owned(), "127.0.0.12".to_owned()];
+    until("both", async || (now() == both).then_some(())).await;
+    // Who is ill or leaves gets nothing; when nobody is left that is well, all get calls rather than none.
+    for (who, status, expected) in [
+        (0, "Unhealthy", &both[1..]),
+        (1, "Unhealthy", &both[..]),
+        (0, "Healthy", &both[..1]),
+        (1, "Healthy", &both[..]),
+        (1, "Draining", &both[..1]),
+        (0, "Draining", &both[..]),
+        (1, "Healthy", &both[1..]),
+    ] {
+        let said = tokio::time::Instant::now();
+        links[who].0.send(weft_link::Health { status: status.into() }.into()).await.unwrap();
+        until(status, async || (now() == expected).then_some(())).await;
+        assert!(said.elapsed() < Duration::from_secs(1), "{status} took {:?}", said.elapsed());
+    }
+    // A word that is none changes nothing, and the stream goes on.
+    links[1].0.send(weft_link::Health { status: "Splendid".into() }.into()).await.unwrap();
+    links[0].0.send(weft_link::Health { status: "Healthy".into() }.into()).await.unwrap();
+    until("both again", async || (now() == both).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ill_app_is_ill_after_a_reconnect_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let (svid, bundle) = join(&running, "be4").await;
+    let member = as_member(&running, &svid, &bundle).await;
+    let core = running.core().clone();
+    let stored = async || {
+        let info = Kind::Workload.info();
+        let key = weft_store::Key::new(info.group, info.plural, "default", "be4-1");
+        let found = core.store.get(&key).await.unwrap().unwrap();
+        let object: serde_json::Value = serde_json::from_slice(&found.value).unwrap();
+        object["spec"]["health"].as_str().unwrap().to_owned()
+    };
+    // What a hello says of the app, and what is known of it then; the hello is answered after it is written.
+    for (said, known) in
+        [("", "Healthy"), ("Unhealthy", "Unhealthy"), ("", "Unhealthy"), ("Healthy", "Healthy")]
+    {
+        let hello = Hello { health: said.into(), ..hello("be4", "be4-1") };
+        let _stream = say(member.clone(), hello).await.unwrap();
+        assert_eq!(stored().await, known, "after a hello with {said:?}");
+    }
+    let (ups, _downs) = say(member.clone(), hello("be4", "be4-1")).await.unwrap();
+    ups.send(weft_link::Health { status: "Unhealthy".into() }.into()).await.unwrap();
+    until("ill", async || (stored().await == "Unhealthy").then_some(())).await;
+    let _again = say(member.clone(), hello("be4", "be4-1")).await.unwrap();
+    assert_eq!(stored().await, "Unhealthy", "a proxy that says nothing of its app leaves it as it was");
+    let wrong = Hello { health: "Splendid".into(), ..hello("be4", "be4-1") };
+    assert!(say(member, wrong).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_shows_the_age_of_a_proxy_s_last_known_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let (svid, bundle) = join(&running, "be4").await;
+    let member = as_member(&running, &svid, &bundle).await;
+    let core = running.core().clone();
+    let age = || core.proxies.rows(SystemTime::now())[0].lkg_age_s;
+    let (ups, _downs) = say(member.clone(), hello("be4", "be4-1")).await.unwrap();
+    assert_eq!(age(), None);
+    let minute_ago = SystemTime::now() - Duration::from_secs(60);
+    let confirmed_unix = minute_ago.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    ups.send(weft_link::Kept { confirmed_unix }.into()).await.unwrap();
+    let seconds = until("an age", async || age()).await;
+    assert!((60..90).contains(&seconds), "{seconds} s");
+    let _again = say(member, hello("be4", "be4-1")).await.unwrap();
+    assert_eq!(age(), None, "perhaps another process with another disk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_roots_are_told_to_those_who_are_connected() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let (svid, bundle) = join(&running, "fe").await;
+    let member = as_member(&running, &svid, &bundle).await;
+    let (_ups, mut downs) = say(member, hello("fe", "fe-1")).await.unwrap();
+    let welcome = downs.message().await.unwrap().unwrap().message;
+    assert!(matches!(welcome, Some(down::Message::Welcome(w)) if w.bundle_pem == bundle.to_pem()));
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let next =
+        weft_identity::Issuer::open(elsewhere.path(), bundle.trust_domain(), SystemTime::now()).unwrap();
+    let file = dir.path().join("ca").join(weft_control::authority::TRUSTED_FILE);
+    std::fs::write(file, next.bundle().to_pem()).unwrap();
+    assert!(running.core().authority.refresh(SystemTime::now()).unwrap());
+    let told = tokio::time::timeout(PATIENCE, downs.message()).await.unwrap().unwrap().unwrap().message;
+    let Some(down::Message::Bundle(told)) = told else { unreachable!("{told:?}") };
+    let told = Bundle::from_pem(bundle.trust_domain().clone(), &told.bundle_pem).unwrap();
+    assert_eq!(told.roots(), [bundle.roots(), next.bundle().roots()].concat());
+
+    // Who comes later is welcomed with both, and a member of the old root is still let in by the new trust.
+    let (svid, later) = join(&running, "be1").await;
+    assert_eq!(later.roots().len(), 2);
+    let member = as_member(&running, &svid, &later).await;
+    say(member, hello("be1", "be1-1")).await.unwrap();
 }

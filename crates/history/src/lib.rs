@@ -20,7 +20,7 @@ mod series;
 pub use codec::{DecodeError, decode_cell, encode_cell};
 pub use counts::{BUCKETS, Counts, bucket, lower_bound, upper_bound};
 pub use history::{Added, Blob, History, Limits, Stats, WindowKey};
-pub use query::{Answer, Dimension, Edge, Edges, Group, Query, Row};
+pub use query::{Answer, Callee, Counted, Dimension, Edge, Edges, Group, Query, Row};
 pub use ring::Resolution;
 pub use seen::{Seen, SeenBlob, SeenKey, Verdict};
 pub use series::Series;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::codec;
 use crate::history::History;
 use crate::ring::{Cells, Resolution};
+use crate::series::INBOUND;
 use crate::{Counts, Series};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,10 +55,49 @@ impl Dimension {
     }
 }
 
+/// Which requests to a service are meant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Callee {
+    /// `NAMESPACE/NAME`, as the series has it.
+    pub service: String,
+    /// Only those that this version of it took; `None`: any, and none at all.
+    pub version: Option<String>,
+    /// Who counted them.
+    pub counted: Counted,
+}
+
+/// Who counted a request: each is counted once, by the callee's proxy when it came there, else by the
+/// caller's (to a service outside the mesh, or to a member that it could not reach).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Counted {
+    ByCallee,
+    ByCaller,
+    ByEither,
+}
+
+impl Callee {
+    /// All requests to a service.
+    pub fn named(service: impl Into<String>) -> Self {
+        Self { service: service.into(), version: None, counted: Counted::ByEither }
+    }
+
+    fn is(&self, series: &Series) -> bool {
+        let inbound = series.direction == INBOUND;
+        self.service == series.service
+            && self.version.as_ref().is_none_or(|version| *version == series.version)
+            && match self.counted {
+                Counted::ByCallee => inbound,
+                Counted::ByCaller => !inbound,
+                Counted::ByEither => true,
+            }
+    }
+}
+
 /// What is asked. Times are Unix seconds, `to` is exclusive; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Query {
-    pub service: Option<String>,
+    /// A request to any of these; empty: to any service.
+    pub callees: Vec<Callee>,
     pub caller: Option<String>,
     pub direction: Option<String>,
     pub from: u64,
@@ -127,6 +167,17 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// Takes another edge's counts in.
+    pub fn merge(&mut self, other: &Edge) {
+        self.counts.merge(&other.counts);
+        for (code, requests) in &other.codes {
+            *self.codes.entry(*code).or_default() += requests;
+        }
+        for (tls, requests) in &other.tls {
+            *self.tls.entry(tls.clone()).or_default() += requests;
+        }
+    }
+
     /// The weakest encryption that any request of the edge had.
     pub fn weakest_tls(&self) -> &str {
         ["none", "tls", "mtls"].into_iter().find(|tls| self.tls.contains_key(*tls)).unwrap_or("none")
@@ -143,7 +194,7 @@ pub struct Edges {
 impl History {
     pub fn query(&self, query: &Query) -> Answer {
         let wanted = |series: &Series| {
-            query.service.as_ref().is_none_or(|service| *service == series.service)
+            (query.callees.is_empty() || query.callees.iter().any(|callee| callee.is(series)))
                 && query.caller.as_ref().is_none_or(|caller| *caller == series.caller)
                 && query.direction.as_ref().is_none_or(|direction| *direction == series.direction)
         };

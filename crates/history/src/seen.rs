@@ -116,6 +116,22 @@ impl Seen {
         Ok(key)
     }
 
+    /// The newest window that a proxy counted in, and its greatest sequence there.
+    pub fn last(&self, proxy: &str) -> Option<(u64, u64)> {
+        let from = SeenKey { proxy: proxy.to_owned(), block_start: 0 };
+        let to = SeenKey { proxy: proxy.to_owned(), block_start: u64::MAX };
+        let (_, windows) = self.blocks.range(from..=to).next_back()?;
+        let (start, ranges) = windows.last_key_value()?;
+        Some((*start, ranges.last()?.1))
+    }
+
+    /// The newest window that each proxy counted in.
+    pub fn last_windows(&self) -> BTreeMap<String, u64> {
+        let newest = |windows: &BTreeMap<u64, Ranges>| windows.last_key_value().map(|(start, _)| *start);
+        // In order of proxy, then time: the last of a proxy stays.
+        self.blocks.iter().filter_map(|(key, windows)| Some((key.proxy.clone(), newest(windows)?))).collect()
+    }
+
     /// How many blocks are remembered.
     pub fn blocks(&self) -> usize {
         self.blocks.len()

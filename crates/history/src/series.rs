@@ -14,9 +14,13 @@ pub struct Series {
     pub grpc_status: i32,
     /// `mtls`, `tls` or `none`.
     pub tls: String,
-    /// `inbound`, or `external` when counted at the caller.
+    /// `inbound`, or `external` when counted at the caller: to a service outside the mesh, or to a member that
+    /// it could not reach.
     pub direction: String,
 }
+
+/// The direction of what the callee counted.
+pub(crate) const INBOUND: &str = "inbound";
 
 /// What stands for names that found no room.
 pub const FOLDED: &str = "(other)";

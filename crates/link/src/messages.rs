@@ -73,12 +73,14 @@ pub struct JoinResponse {
 /// What a proxy sends on its stream. The first message is always [`Hello`].
 ///
 /// ```proto
-/// message Up { oneof message { Hello hello = 1; Buckets buckets = 2; Leave leave = 3; Health health = 4; } }
+/// message Up {
+///   oneof message { Hello hello = 1; Buckets buckets = 2; Leave leave = 3; Health health = 4; Kept kept = 5; }
+/// }
 /// ```
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Up {
     /// `None` is a kind of message that a newer proxy knows: to be ignored.
-    #[prost(oneof = "up::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "up::Message", tags = "1, 2, 3, 4, 5")]
     pub message: Option<up::Message>,
 }
 
@@ -103,6 +105,9 @@ pub mod up {
         /// Its app's health changed.
         #[prost(message, tag = "4")]
         Health(super::Health),
+        /// Its disk has a newer last known good.
+        #[prost(message, tag = "5")]
+        Kept(super::Kept),
     }
 }
 
@@ -145,7 +150,7 @@ pub mod down {
 /// message Hello {
 ///   string workload_name = 1; string namespace = 2; string service = 3; map<string, string> labels = 4;
 ///   string address = 5; uint32 inbound_port = 6; repeated Port ports = 7; string kind = 8;
-///   string version = 9; Locality locality = 10;
+///   string version = 9; Locality locality = 10; string health = 11; uint64 started = 12;
 /// }
 /// ```
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -180,6 +185,13 @@ pub struct Hello {
     /// Where it runs, when known.
     #[prost(message, optional, tag = "10")]
     pub locality: Option<Locality>,
+    /// How its app is now, as in [`Health`]; empty when nobody looks, which leaves what is known of it as it is.
+    #[prost(string, tag = "11")]
+    pub health: String,
+    /// When this process started, in unix microseconds: another number under the same name is another process. No
+    /// increment of it has a lower `sequence`. 0 when it doesn't say.
+    #[prost(uint64, tag = "12")]
+    pub started: u64,
 }
 
 /// A port of an app.
@@ -324,6 +336,18 @@ pub struct Health {
     pub status: String,
 }
 
+/// The configuration that the proxy would serve on after a restart without its control plane.
+///
+/// ```proto
+/// message Kept { uint64 confirmed_unix = 1; }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct Kept {
+    /// When the control plane last stood behind it, as its disk has it, in unix seconds.
+    #[prost(uint64, tag = "1")]
+    pub confirmed_unix: u64,
+}
+
 /// The hello was taken; the workload exists for as long as the stream lives, and one lease longer.
 ///
 /// ```proto
@@ -399,7 +423,7 @@ macro_rules! wrapped {
         }
     )+ };
 }
-wrapped!(Up, up: Hello, Buckets, Leave, Health);
+wrapped!(Up, up: Hello, Buckets, Leave, Health, Kept);
 wrapped!(Down, down: Welcome, Ack, Bundle, Refused);
 
 #[cfg(test)]

@@ -50,6 +50,9 @@ impl LinkService for Echo {
                         Ack { start_unix: b.start_unix, sequence: b.sequence }.into()
                     }
                     Some(up::Message::Health(health)) => Bundle { bundle_pem: health.status }.into(),
+                    Some(up::Message::Kept(kept)) => {
+                        Ack { start_unix: kept.confirmed_unix, sequence: 0 }.into()
+                    }
                     Some(up::Message::Leave(_)) | None => return,
                 };
                 if downs.send(Ok(down)).await.is_err() {
@@ -120,6 +123,7 @@ async fn connect_carries_every_kind_both_ways() {
             Hello::default().into(),
             Buckets { start_unix: 20, sequence: 5, cells: vec![Cell::default()] }.into(),
             Health { status: "Healthy".into() }.into(),
+            Kept { confirmed_unix: 7 }.into(),
             Leave {}.into(),
         ];
         let downs = client.connect(tokio_stream::iter(ups)).await.unwrap().into_inner();
@@ -131,6 +135,7 @@ async fn connect_carries_every_kind_both_ways() {
                 Refused { reason: "no version".into() }.into(),
                 Ack { start_unix: 20, sequence: 5 }.into(),
                 Bundle { bundle_pem: "Healthy".into() }.into(),
+                Ack { start_unix: 7, sequence: 0 }.into(),
             ]
         );
     })

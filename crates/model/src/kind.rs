@@ -24,6 +24,7 @@ pub enum Kind {
     HTTPRoute,
     GRPCRoute,
     TCPRoute,
+    ReferenceGrant,
     Mesh,
     Workload,
     ExternalService,
@@ -148,7 +149,7 @@ const fn ours(kind: Kind, name: &'static str, plural: &'static str, singular: &'
 }
 
 /// The table, in the order of [`Kind`].
-static INFO: [KindInfo; 11] = [
+static INFO: [KindInfo; 12] = [
     KindInfo {
         short_names: &["svc"],
         columns: &[
@@ -182,6 +183,22 @@ static INFO: [KindInfo; 11] = [
     KindInfo {
         columns: &[PARENTS, BACKENDS],
         ..row(Kind::TCPRoute, GATEWAY_GROUP, "v1alpha2", "TCPRoute", "tcproutes", "tcproute")
+    },
+    KindInfo {
+        short_names: &["refgrant"],
+        columns: &[
+            column("From", "spec.from.namespace", "Namespaces that may refer to objects here."),
+            column("To", "spec.to.kind", "Kinds that they may refer to."),
+        ],
+        older_versions: &["v1alpha2"],
+        ..row(
+            Kind::ReferenceGrant,
+            GATEWAY_GROUP,
+            "v1beta1",
+            "ReferenceGrant",
+            "referencegrants",
+            "referencegrant",
+        )
     },
     KindInfo {
         namespaced: false,
@@ -229,13 +246,14 @@ static INFO: [KindInfo; 11] = [
     },
 ];
 
-const ALL: [Kind; 11] = [
+const ALL: [Kind; 12] = [
     Kind::Service,
     Kind::Namespace,
     Kind::Secret,
     Kind::HTTPRoute,
     Kind::GRPCRoute,
     Kind::TCPRoute,
+    Kind::ReferenceGrant,
     Kind::Mesh,
     Kind::Workload,
     Kind::ExternalService,

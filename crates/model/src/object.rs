@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::kind::Kind;
 use crate::spec::{
-    AccessPolicy, ExternalService, GrpcRoute, HttpRoute, Mesh, Secret, Service, TcpRoute, TrafficPolicy,
-    Workload,
+    AccessPolicy, ExternalService, GrpcRoute, HttpRoute, Mesh, ReferenceGrant, Secret, Service, TcpRoute,
+    TrafficPolicy, Workload,
 };
 
 /// Namespace of an object that names none.
@@ -116,6 +116,7 @@ pub enum Body {
     HttpRoute(HttpRoute),
     GrpcRoute(GrpcRoute),
     TcpRoute(TcpRoute),
+    ReferenceGrant(ReferenceGrant),
     Mesh(Mesh),
     Workload(Workload),
     ExternalService(ExternalService),
@@ -133,6 +134,7 @@ impl Body {
             Body::HttpRoute(_) => Kind::HTTPRoute,
             Body::GrpcRoute(_) => Kind::GRPCRoute,
             Body::TcpRoute(_) => Kind::TCPRoute,
+            Body::ReferenceGrant(_) => Kind::ReferenceGrant,
             Body::Mesh(_) => Kind::Mesh,
             Body::Workload(_) => Kind::Workload,
             Body::ExternalService(_) => Kind::ExternalService,
@@ -152,6 +154,7 @@ impl Body {
             Kind::HTTPRoute => Body::HttpRoute(HttpRoute::deserialize(spec)?),
             Kind::GRPCRoute => Body::GrpcRoute(GrpcRoute::deserialize(spec)?),
             Kind::TCPRoute => Body::TcpRoute(TcpRoute::deserialize(spec)?),
+            Kind::ReferenceGrant => Body::ReferenceGrant(ReferenceGrant::deserialize(spec)?),
             Kind::Mesh => Body::Mesh(Mesh::deserialize(spec)?),
             Kind::Workload => Body::Workload(Workload::deserialize(spec)?),
             Kind::ExternalService => Body::ExternalService(ExternalService::deserialize(spec)?),
@@ -168,6 +171,7 @@ impl Body {
             Body::HttpRoute(spec) => serde_json::to_value(spec),
             Body::GrpcRoute(spec) => serde_json::to_value(spec),
             Body::TcpRoute(spec) => serde_json::to_value(spec),
+            Body::ReferenceGrant(spec) => serde_json::to_value(spec),
             Body::Mesh(spec) => serde_json::to_value(spec),
             Body::Workload(spec) => serde_json::to_value(spec),
             Body::ExternalService(spec) => serde_json::to_value(spec),

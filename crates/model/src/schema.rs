@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use crate::kind::Kind;
 use crate::object::Metadata;
 use crate::spec::{
-    AccessPolicy, ExternalService, GrpcRoute, HttpRoute, Mesh, Secret, Service, TcpRoute, TrafficPolicy,
-    Workload,
+    AccessPolicy, ExternalService, GrpcRoute, HttpRoute, Mesh, ReferenceGrant, Secret, Service, TcpRoute,
+    TrafficPolicy, Workload,
 };
 
 static SCHEMAS: LazyLock<BTreeMap<Kind, Value>> =
@@ -42,6 +42,7 @@ fn envelope(kind: Kind) -> Value {
         Kind::HTTPRoute => schema_of::<HttpRoute>(),
         Kind::GRPCRoute => schema_of::<GrpcRoute>(),
         Kind::TCPRoute => schema_of::<TcpRoute>(),
+        Kind::ReferenceGrant => schema_of::<ReferenceGrant>(),
         Kind::Mesh => schema_of::<Mesh>(),
         Kind::Workload => schema_of::<Workload>(),
         Kind::ExternalService => schema_of::<ExternalService>(),

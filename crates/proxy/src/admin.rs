@@ -108,8 +108,13 @@ impl Admin {
         if self.draining.is_cancelled() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "DRAINING\n");
         }
-        if self.feed.status().tables == 0 {
+        let status = self.feed.status();
+        if status.tables == 0 {
             return text(StatusCode::SERVICE_UNAVAILABLE, "INITIALIZING\n");
+        }
+        if status.stale {
+            let age = status.lkg.age.unwrap_or_default().as_secs();
+            return text(StatusCode::OK, format!("STALE lkg_age_s={age}\n"));
         }
         text(StatusCode::OK, "LIVE\n")
     }
@@ -121,6 +126,7 @@ impl Admin {
             worker.send(Command::Scrape(answer));
             snapshots.extend(snapshot.await);
         }
+        snapshots.push(crate::lkg::measured(&self.feed, &self.registry));
         self.registry.merge(&snapshots)
     }
 
@@ -250,6 +256,13 @@ impl Admin {
                 "last_nack": status.last_nack,
                 "tables": status.tables,
             },
+            "lkg": {
+                "stale": status.stale,
+                "lkg_age_s": status.lkg.age.map(|age| age.as_secs()),
+                "writes": status.lkg.writes,
+                "write_failures": status.lkg.write_failures,
+                "refused": status.lkg.refused,
+            },
             "listeners": listeners,
             "routes": routes,
             "clusters": clusters,
@@ -269,7 +282,8 @@ impl Admin {
             self.quit.cancel();
             return text(StatusCode::OK, "OK\n");
         }
-        // The process stays: its owner ends it when it likes.
+        // Not ready any more, and the control plane is told. The process stays: its owner ends it when it likes.
+        self.draining.cancel();
         let inbound_only =
             request.uri().query().is_some_and(|query| query.split('&').any(|one| one == "inboundonly"));
         let all = [Direction::Inbound, Direction::Outbound];

@@ -92,6 +92,8 @@ pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
         workload: workload_name::of(&config.state, node),
         inbound_port: config.inbound_port,
         workers: Vec::new(),
+        app: None,
+        feed: None,
         leaving: config.stop.clone(),
         last_call: last_call.clone(),
     });

@@ -27,6 +27,8 @@ use crate::{
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A proxy that never joined serves nobody: it asks more often.
+const JOIN_RETRY_MAX: Duration = Duration::from_secs(1);
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What TLS calls the control plane. Nobody checks it: identities are SPIFFE ids.
 const CONTROL_NAME: &str = "control.mesh.internal";
@@ -226,7 +228,7 @@ impl Identity {
                 Err(error) => self.failing(&error),
             }
             tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            wait = (wait * 2).min(RETRY_MAX);
+            wait = (wait * 2).min(JOIN_RETRY_MAX);
         }
     }
 
@@ -316,8 +318,14 @@ impl Identity {
     }
 
     fn failing(&self, error: &IdentityError) {
-        tracing::warn!(%error, "no new certificate");
         self.state.send_modify(|state| {
+            // A control plane that is away is worth one line, not one a second.
+            match state {
+                CertState::Failing { error: known, .. } if *known == error.to_string() => {
+                    tracing::debug!(%error, "still no new certificate");
+                }
+                _ => tracing::warn!(%error, "no new certificate"),
+            }
             let last = state.credentials().cloned();
             *state = CertState::Failing { last, error: error.to_string() };
         });

@@ -17,6 +17,9 @@ use crate::static_config::StaticResources;
 /// The proxy's version, as it tells the control plane.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// A week: longer than any outage that nobody mends, and the certificate bounds it besides.
+const LKG_AGE_MAX: Duration = Duration::from_secs(7 * 86_400);
+
 /// All that a proxy needs to start.
 pub struct Config {
     pub node: Node,
@@ -32,6 +35,8 @@ pub struct Config {
     /// How many workers, each a thread with its own listeners and pools.
     pub workers: usize,
     pub drain: Drain,
+    /// A last known good that the control plane last confirmed longer ago is not served.
+    pub lkg_age_max: Duration,
     /// Whether SIGTERM and SIGINT are taken; a test in one process says no and uses `stop`.
     pub signals: bool,
     /// Cancelled by the embedder to drain.
@@ -63,6 +68,7 @@ impl Config {
             state,
             workers: 1,
             drain: Drain::default(),
+            lkg_age_max: LKG_AGE_MAX,
             signals: true,
             stop: CancellationToken::new(),
             on_ready: None,

@@ -3,32 +3,42 @@
 //! Whatever fails here closes the connection and is counted; an answer needs HTTP, and HTTP needs a chain. What later
 //! requests want to know of their connection is resolved once, into a [`Peer`].
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, sync::atomic::Ordering, time::Duration};
 
 use bytes::BytesMut;
+use http::Request;
+use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
+use weft_identity::tls::Refusal;
 use weft_routing::{
     ClientCertificate, Codec, ConnectionView, FilterChain, HttpConfig, Listener, NetworkFilter, SanKind,
-    TransportProtocol, authorize,
+    TransportProtocol,
 };
 use weft_wire::{Progress, Protocol, tls_hello};
 
 use crate::{
     http::{h1, h2, request},
+    meters,
     net::{Prefixed, original_dst::original_dst},
+    panics,
     peer::Peer,
+    record::{Details, Kind, RequestRecord},
     tcp,
+    upstream::probe::HEALTH_CHECK_ALPN,
     worker::{Role, Worker},
 };
 
 /// For the first bytes and for the handshake.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a draining connection is looked at, and how many silent looks end it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+const SILENT_LOOKS: u32 = 5;
 
 /// What the first bytes said.
 struct Seen {
@@ -93,6 +103,7 @@ pub async fn serve(
     peer.remote = remote;
     peer.local = local;
     peer.destination = destination;
+    peer.checks_only = seen.alpn.iter().any(|name| name == HEALTH_CHECK_ALPN.as_bytes());
     peer.server_name = seen.server_name;
     let stream = Prefixed::new(first, stream);
     let Some(wanted) = &chain.tls else {
@@ -102,7 +113,7 @@ pub async fn serve(
         Ok(config) => config,
         Err(error) => {
             tracing::warn!(%remote, %error, "a connection is refused");
-            worker.shard.borrow_mut().add(meters.tls_failures, 1);
+            tls_failed(&worker, listener, "no_identity");
             return;
         }
     };
@@ -114,25 +125,33 @@ pub async fn serve(
     };
     let tls = match shaken {
         Ok(Ok(tls)) => tls,
-        failed => {
-            let error = failed.map_or_else(
-                |_| "no handshake in time".to_owned(),
-                |done| done.err().map_or_else(String::new, |error| error.to_string()),
-            );
-            worker.shard.borrow_mut().add(meters.tls_failures, 1);
-            tracing::info!(%remote, error, "a TLS handshake failed");
+        Ok(Err(error)) => {
+            let reason = Refusal::of_io(&error).map_or("connection", |refusal| refusal.label());
+            tls_failed(&worker, listener, reason);
+            tracing::info!(%remote, %error, reason, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tls_failed(&worker, listener, "timeout");
+            tracing::info!(%remote, "no TLS handshake in time");
             return;
         }
     };
     let session = tls.get_ref().1;
     peer.on_tls(session);
     if !expected(&wanted.client, peer.principal.as_deref()) {
-        worker.shard.borrow_mut().add(meters.tls_failures, 1);
+        tls_failed(&worker, listener, "other_id");
         tracing::info!(%remote, principal = peer.principal, "the chain takes other identities");
         return;
     }
     let h2 = session.alpn_protocol().map(|name| name == b"h2");
     serve_chain(Rc::new(peer), chain, tls, h2).await;
+}
+
+#[cold]
+fn tls_failed(worker: &Worker, listener: &Listener, reason: &'static str) {
+    let counter = meters::tls_failures(&worker.settings.registry, &listener.name, reason);
+    worker.shard.borrow_mut().add(counter, 1);
 }
 
 /// Whether the chain takes this identity, which is already known to be of our trust roots.
@@ -151,11 +170,20 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let open = OpenConnection::new(&peer);
-    if !admitted(&peer, chain) {
+    if !peer.admitted(chain) {
         peer.worker.shard.borrow_mut().add(peer.meters.denied, 1);
+        if let NetworkFilter::Tcp(_) = &chain.filter {
+            let mut record = RequestRecord::start(&peer, Kind::Connection);
+            record.failed = true;
+            record.details = Details::Fixed("rbac_access_denied");
+        }
         return;
     }
     match &chain.filter {
+        // Carries no byte, so there is nothing that it could hide.
+        NetworkFilter::Tcp(_) if peer.checks_only && peer.principal.is_some() => {
+            drop(RequestRecord::start(&peer, Kind::HealthCheck));
+        }
         NetworkFilter::Tcp(config) => tcp::proxy::serve(&peer, config, io).await,
         NetworkFilter::Http(config) => serve_http(&peer, config, io, h2).await,
     }
@@ -183,12 +211,38 @@ where
     let io = Prefixed::new(first, io);
     let drain = Rc::clone(&peer.drain);
     let answering = Rc::clone(peer);
-    let answer = move |request| request::serve(Rc::clone(&answering), request);
+    let answer = move |request: Request<Incoming>| {
+        let peer = Rc::clone(&answering);
+        panics::contained(async move {
+            #[cfg(debug_assertions)]
+            panics::on_path::meet(request.uri().path());
+            request::serve(peer, request).await
+        })
+    };
     if h2 {
         peer.protocol.set("HTTP/2");
-        h2::serve(io, peer, config, &drain, answer).await;
+        tokio::select! {
+            () = h2::serve(io, peer, config, &drain, answer) => {}
+            () = abandoned(peer, |peer| peer.open_requests.get() == 0) => {}
+        }
     } else {
-        h1::serve(io, peer, config, &drain, answer).await;
+        tokio::select! {
+            () = h1::serve(io, peer, config, &drain, answer) => {}
+            () = abandoned(peer, |peer| {
+                peer.open_requests.get() == 0 && peer.heard.load(Ordering::Relaxed)
+            }) => {}
+        }
+    }
+}
+
+/// Waits until the drain has asked the client to leave and it is `silent` all the same: half a head that nobody
+/// completes, or a client that is gone without a word. What a codec still has to write gets time.
+async fn abandoned(peer: &Peer, silent: impl Fn(&Peer) -> bool) {
+    peer.drain.out_of_patience().await;
+    let mut silent_looks = 0;
+    while silent_looks < SILENT_LOOKS {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        silent_looks = if silent(peer) { silent_looks + 1 } else { 0 };
     }
 }
 
@@ -264,27 +318,6 @@ async fn read_more<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
     }
-}
-
-/// The chain's network policies, before a byte goes on.
-fn admitted(peer: &Peer, chain: &FilterChain) -> bool {
-    chain.network_rbac.iter().all(|filter| {
-        let input = peer.policy_input(None);
-        if let Some(shadow) = &filter.shadow {
-            peer.on_shadow(shadow, &input);
-        }
-        let Some(rules) = &filter.rules else { return true };
-        let verdict = authorize::decide(rules, &input);
-        if !verdict.allow {
-            tracing::info!(
-                remote = %peer.remote,
-                principal = peer.principal.as_deref().unwrap_or(""),
-                policy = verdict.policy_name().unwrap_or("none allows it"),
-                "a connection is denied"
-            );
-        }
-        verdict.allow
-    })
 }
 
 /// Before the first table nothing may pass: the outbound side says so, the inbound side closes.

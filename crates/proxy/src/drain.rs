@@ -11,6 +11,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub struct Drain {
     started: watch::Sender<bool>,
     connections: Rc<Cell<usize>>,
+    /// Also those of tunnels, whose connection is nobody's any more.
+    requests: Cell<usize>,
 }
 
 /// Counts one connection until it is dropped.
@@ -24,7 +26,7 @@ impl Drop for Connection {
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { started: watch::Sender::new(false), connections: Rc::default() }
+        Drain { started: watch::Sender::new(false), connections: Rc::default(), requests: Cell::new(0) }
     }
 }
 
@@ -57,6 +59,19 @@ impl Drain {
 
     pub fn connections(&self) -> usize {
         self.connections.get()
+    }
+
+    pub fn on_request(&self) {
+        self.requests.set(self.requests.get() + 1);
+    }
+
+    pub fn on_request_end(&self) {
+        self.requests.set(self.requests.get() - 1);
+    }
+
+    /// What the end has to wait for: zero when there is nothing.
+    pub fn active(&self) -> usize {
+        self.connections.get() + self.requests.get()
     }
 }
 

@@ -9,21 +9,28 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use weft_link::{Bin, Buckets, CELLS_MAX, Cell, Hello, Leave, LinkClient, Locality, Port, Up, down};
+use weft_link::{
+    Bin, Buckets, CELLS_MAX, Cell, Health, Hello, Kept, Leave, LinkClient, Locality, Port, Up, down,
+};
 use weft_telemetry::{Increment, buckets};
 
 use crate::{
+    app_health::AppHealth,
     certificates::{Identity, connect},
     config::{Control, Node, VERSION},
+    config_feed::ConfigFeed,
     worker::{Command, Mailbox},
 };
 
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// An attempt although nothing else reaches the control plane.
+const ALONE_INTERVAL: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that may wait for their acknowledgement; beyond it nothing new is numbered, it gathers instead.
 const UNACKED_MAX: usize = 1024;
 /// Windows that gather while there is no control plane: six hours.
@@ -39,6 +46,10 @@ pub struct Link {
     pub workload: String,
     pub inbound_port: u16,
     pub workers: Vec<Mailbox>,
+    /// How the app is, if somebody looks.
+    pub app: Option<watch::Receiver<AppHealth>>,
+    /// The xDS side of the same proxy: it knocks at the control plane's door for both.
+    pub feed: Option<ConfigFeed>,
     /// Cancelled when the proxy starts to leave.
     pub leaving: CancellationToken,
     /// Cancelled when the requests have ended and the last figures shall go.
@@ -49,6 +60,8 @@ pub struct Link {
 struct Outbox {
     pending: Vec<Increment>,
     unacked: VecDeque<Buckets>,
+    /// When this process began to count, in unix microseconds; the first number, too.
+    started: u64,
     next_sequence: u64,
 }
 
@@ -73,10 +86,22 @@ impl Link {
             let pause = wait.mul_f64(0.5 + fastrand::f64() / 2.0);
             wait = (wait * 2).min(RETRY_MAX);
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = self.away(pause) => {}
                 () = self.last_call.cancelled() => {}
             }
             outbox.gather(&self.workers).await;
+        }
+    }
+
+    /// Until the next attempt.
+    async fn away(&self, pause: Duration) {
+        let reachable = self.feed.as_ref().map(ConfigFeed::reachable);
+        match reachable.filter(|reachable| !*reachable.borrow()) {
+            Some(mut reachable) => {
+                let _ =
+                    tokio::time::timeout(ALONE_INTERVAL, reachable.wait_for(|reachable| *reachable)).await;
+            }
+            None => tokio::time::sleep(pause).await,
         }
     }
 
@@ -86,16 +111,25 @@ impl Link {
         let (sender, receiver) = mpsc::channel::<Up>(UNACKED_MAX + 16);
         let send =
             |message: Up| sender.try_send(message).map_err(|_| "the control plane does not read".to_owned());
-        send(self.hello().into())?;
+        let mut app = self.app.clone();
+        let verdict = app.as_mut().map(|app| *app.borrow_and_update());
+        send(self.hello(verdict, outbox.started).into())?;
         let mut client = LinkClient::new(channel);
-        let answer = client.connect(ReceiverStream::new(receiver)).await;
+        let answer =
+            tokio::time::timeout(ANSWER_TIMEOUT, client.connect(ReceiverStream::new(receiver))).await;
+        let answer = answer.map_err(|_| "the control plane does not answer".to_owned())?;
         let mut down = answer.map_err(|status| status.message().to_owned())?.into_inner();
+        if let Some(verdict) = verdict {
+            // Again, for a control plane that reads it in no hello yet.
+            send(health(verdict).into())?;
+        }
         for buckets in &outbox.unacked {
             send(buckets.clone().into())?;
         }
         let mut ticks = tokio::time::interval(SEND_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut left, mut last_called) = (false, false);
+        let mut kept_told = None;
         let give_up = tokio::time::sleep(Duration::from_secs(86_400 * 365));
         tokio::pin!(give_up);
         loop {
@@ -114,7 +148,14 @@ impl Link {
                     for buckets in outbox.number() {
                         send(buckets.into())?;
                     }
+                    let kept = self.feed.as_ref().and_then(|feed| feed.status().lkg.on_disk);
+                    if let Some(confirmed) = kept.filter(|_| kept != kept_told) {
+                        kept_told = kept;
+                        let since = confirmed.duration_since(UNIX_EPOCH).unwrap_or_default();
+                        send(Kept { confirmed_unix: since.as_secs() }.into())?;
+                    }
                 }
+                Some(health) = next_health(&mut app), if !left => send(health.into())?,
                 () = self.leaving.cancelled(), if !left => {
                     left = true;
                     send(Leave {}.into())?;
@@ -147,7 +188,7 @@ impl Link {
         None
     }
 
-    fn hello(&self) -> Hello {
+    fn hello(&self, app: Option<AppHealth>, started: u64) -> Hello {
         let node = &self.node;
         Hello {
             workload_name: self.workload.clone(),
@@ -168,8 +209,25 @@ impl Link {
                 zone: node.locality.zone.clone(),
                 subzone: node.locality.subzone.clone(),
             }),
+            // A workload that comes back is as ill as its app is.
+            health: app.map_or("", AppHealth::as_str).to_owned(),
+            started,
         }
     }
+}
+
+/// The app's next state; never, if nobody looks.
+async fn next_health(app: &mut Option<watch::Receiver<AppHealth>>) -> Option<Health> {
+    if let Some(app) = app
+        && app.changed().await.is_ok()
+    {
+        return Some(health(*app.borrow_and_update()));
+    }
+    std::future::pending().await
+}
+
+fn health(app: AppHealth) -> Health {
+    Health { status: app.as_str().to_owned() }
 }
 
 enum End {
@@ -181,12 +239,9 @@ impl Outbox {
     fn new() -> Outbox {
         // Microseconds of the start: a restarted proxy never repeats a number, as long as it counts less than one
         // message a microsecond.
-        let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        Outbox {
-            pending: Vec::new(),
-            unacked: VecDeque::new(),
-            next_sequence: u64::try_from(start).unwrap_or(0),
-        }
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let started = u64::try_from(started).unwrap_or(0);
+        Outbox { pending: Vec::new(), unacked: VecDeque::new(), started, next_sequence: started }
     }
 
     /// Takes what the workers counted since they were last asked.

@@ -69,8 +69,10 @@ struct Slot {
 /// What a record says of a cluster, and how requests to it are measured here.
 pub struct ClusterLabels {
     pub name: Arc<str>,
-    /// `NS/NAME` of an external service; `None` for members, which are counted by the callee.
+    /// `NS/NAME` of an external service, whose requests are counted here.
     pub external: Option<String>,
+    /// `NS/NAME` of the Service that the caller wanted, whose members' proxies count what reaches them.
+    pub member: Option<String>,
     pub tls: bool,
 }
 
@@ -164,6 +166,7 @@ impl ClusterLabels {
         ClusterLabels {
             name: Arc::clone(&cluster.name),
             external: external_service(&cluster.name),
+            member: member_service(&cluster.name),
             tls: cluster.tls.is_some(),
         }
     }
@@ -171,19 +174,30 @@ impl ClusterLabels {
 
 /// `external|PORT|NAME.NS` is the service `NS/NAME`.
 fn external_service(cluster: &str) -> Option<String> {
-    let (_, host) = cluster.strip_prefix("external|")?.split_once('|')?;
+    named_service(cluster.strip_prefix("external|")?)
+}
+
+/// `outbound|PORT|NAME.NS` is the member `NS/NAME`, or the Service that chooses one.
+fn member_service(cluster: &str) -> Option<String> {
+    named_service(cluster.strip_prefix("outbound|")?)
+}
+
+/// `PORT|NAME.NS`.
+fn named_service(text: &str) -> Option<String> {
+    let (_, host) = text.split_once('|')?;
     let (name, namespace) = host.rsplit_once('.')?;
     Some(format!("{namespace}/{name}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::external_service;
+    use super::{external_service, member_service};
 
     #[test]
     fn external_clusters_name_their_service() {
         assert_eq!(external_service("external|443|be3.default").as_deref(), Some("default/be3"));
         assert_eq!(external_service("outbound|80|be1.default"), None);
         assert_eq!(external_service("external|443|nameonly"), None);
+        assert_eq!(member_service("outbound|80|be1-v1.default").as_deref(), Some("default/be1-v1"));
     }
 }

@@ -45,11 +45,11 @@ pub struct ListenerMeters {
     pub duration: Timing,
     pub connections: Counter,
     pub open: Gauge,
-    pub tls_failures: Counter,
     pub no_chain: Counter,
     pub denied: Counter,
     pub shadow_denied: Counter,
     pub refused: Counter,
+    pub health_checks: Counter,
 }
 
 impl ListenerMeters {
@@ -70,10 +70,6 @@ impl ListenerMeters {
             ),
             connections: one("weft_connections", "Connections accepted."),
             open: registry.gauge("weft_open_connections", "Connections open now.", &[("listener", listener)]),
-            tls_failures: one(
-                "weft_tls_failures",
-                "Connections whose TLS handshake failed, wrong identities too.",
-            ),
             no_chain: one(
                 "weft_no_filter_chain",
                 "Connections that no filter chain takes, plaintext to mTLS too.",
@@ -87,12 +83,20 @@ impl ListenerMeters {
                 "weft_connections_refused",
                 "Connections closed because the listener was full or not configured.",
             ),
+            health_checks: one("weft_health_checks_answered", "Health checks of members, answered here."),
         }
     }
 
     pub fn requests(&self, status: u16) -> Counter {
         self.requests[class(status)]
     }
+}
+
+/// Connections to a listener whose TLS failed for this reason; registered when it first happens.
+#[cold]
+pub fn tls_failures(registry: &Registry, listener: &str, reason: &'static str) -> Counter {
+    let help = "Connections whose TLS handshake failed, wrong identities too, by reason.";
+    registry.counter("weft_tls_failures", help, &[("listener", listener), ("reason", reason)])
 }
 
 fn class(status: u16) -> usize {

@@ -1,5 +1,6 @@
 //! Sockets: how ports are taken, how a connection's first bytes are looked at, where captured traffic was going.
 
+pub mod descriptors;
 pub mod original_dst;
 pub mod prefixed;
 pub mod reserve;

@@ -53,6 +53,8 @@ pub struct Peer {
     pub open_requests: Rc<Cell<u32>>,
     /// Of HTTP, once it is known.
     pub protocol: Cell<&'static str>,
+    /// The connection says that it is a check of a TCP service.
+    pub checks_only: bool,
     /// Bytes came that are no request yet; for the head's timeout.
     pub heard: Arc<AtomicBool>,
     listener: Arc<str>,
@@ -105,6 +107,7 @@ impl Peer {
             meters,
             open_requests: Rc::default(),
             protocol: Cell::new("HTTP/1.1"),
+            checks_only: false,
             heard: Arc::default(),
             listener: Arc::clone(&listener.name),
             chain: Arc::clone(&chain.name),
@@ -152,12 +155,51 @@ impl Peer {
 
     #[cold]
     fn renewed_view(&self, live: Rc<Live>) -> Option<ChainView> {
-        let listener = live.table().listener(&self.listener)?;
-        let chain =
-            listener.chains.iter().chain(&listener.default_chain).find(|chain| chain.name == self.chain)?;
-        let NetworkFilter::Http(config) = &chain.filter else { return None };
+        let NetworkFilter::Http(config) = &self.chain_in(&live)?.filter else { return None };
         let routes = Arc::clone(live.table().routes(config.routes.key())?);
         Some(ChainView { config: Arc::clone(config), routes, live })
+    }
+
+    /// The chain's network policies, before a byte goes on.
+    pub fn admitted(&self, chain: &FilterChain) -> bool {
+        chain.network_rbac.iter().all(|filter| {
+            let input = self.policy_input(None);
+            if let Some(shadow) = &filter.shadow {
+                self.on_shadow(shadow, &input);
+            }
+            let Some(rules) = &filter.rules else { return true };
+            let verdict = authorize::decide(rules, &input);
+            if !verdict.allow {
+                tracing::info!(
+                    remote = %self.remote,
+                    principal = self.principal.as_deref().unwrap_or(""),
+                    policy = verdict.policy_name().unwrap_or("none allows it"),
+                    "a connection is denied"
+                );
+            }
+            verdict.allow
+        })
+    }
+
+    /// Waits until a newer table would not admit this connection; for bytes, whose policies were asked only once.
+    pub async fn forbidden(&self) {
+        loop {
+            let changed = self.worker.tables.notified();
+            let admitted = {
+                let live = self.worker.live();
+                self.chain_in(&live).is_some_and(|chain| self.admitted(chain))
+            };
+            if !admitted {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn chain_in<'a>(&self, live: &'a Live) -> Option<&'a FilterChain> {
+        let listener = live.table().listener(&self.listener)?;
+        let mut chains = listener.chains.iter().chain(&listener.default_chain).map(|chain| &**chain);
+        chains.find(|chain| chain.name == self.chain)
     }
 
     /// Where the caller wanted to go before it was redirected here.
@@ -203,11 +245,20 @@ impl Peer {
         }
     }
 
-    /// Where a request is measured: here when it is for our own app, or for a service outside the mesh.
-    pub fn series(&self, route: Option<&Arc<Route>>, cluster: Option<&ClusterLabels>) -> Option<SeriesId> {
-        let external = cluster.and_then(|cluster| cluster.external.as_ref());
-        if self.direction == Direction::Outbound && external.is_none() {
-            return None; // its callee counts it
+    /// Where a request is measured, by the rule of [`crate::record`]. `callee_counts`: a member's proxy may have read it.
+    pub fn series(
+        &self,
+        route: Option<&Arc<Route>>,
+        cluster: Option<&ClusterLabels>,
+        callee_counts: bool,
+    ) -> Option<SeriesId> {
+        let outside = cluster.and_then(|cluster| match &cluster.external {
+            Some(service) => Some((service, cluster.tls.then_some("tls"))),
+            None if callee_counts => None,
+            None => Some((cluster.member.as_ref()?, cluster.tls.then_some("mtls"))),
+        });
+        if self.direction == Direction::Outbound && outside.is_none() {
+            return None;
         }
         let mut cached = self.series.borrow_mut();
         let same_route = |known: &CachedSeries| match (&known.route, route) {
@@ -225,13 +276,13 @@ impl Peer {
         }
         let settings = &self.worker.settings;
         let route_name = route.map_or_else(String::new, |route| route.name.to_string());
-        let key = match (self.direction, external, cluster) {
-            (Direction::Outbound, Some(service), Some(cluster)) => SeriesKey {
+        let key = match (self.direction, outside) {
+            (Direction::Outbound, Some((service, tls))) => SeriesKey {
                 caller: settings.service.to_string(),
                 service: service.clone(),
                 version: String::new(),
                 route: route_name,
-                tls: if cluster.tls { "tls" } else { "none" }.to_owned(),
+                tls: tls.unwrap_or("none").to_owned(),
                 direction: "external".to_owned(),
             },
             _ => SeriesKey {

@@ -2,14 +2,32 @@
 //!
 //! Every exit of `http/request.rs` and `connection.rs` passes here, also a client that leaves in the middle. From it
 //! come the metrics, the measurement cell for the control plane, and the access log's line.
+//!
+//! # Counted once
+//!
+//! A request between members passes two proxies, and one of them counts it:
+//!
+//! - The **callee's** proxy counts every request whose head it read, with the answer that it gave (direction
+//!   `inbound`). Each try of a request is one for the callee: it did the work.
+//! - The **caller's** proxy counts a request none of whose tries a callee's proxy can have read: no endpoint, no
+//!   connection, a limit met, a refused stream, a connection that broke under it without a word. The row names the
+//!   Service that was wanted and has the code that the caller got (direction `external`: counted at the caller).
+//! - A caller that gives up waiting leaves the count to the callee, which read the head. The callee knows from the
+//!   try's timeout, which came with it ([`EXPECTED_TIMEOUT`]), that this was a timeout: code 504 and not 0.
+//! - Requests to services outside the mesh are counted by the caller, once, whatever the number of tries.
+//! - Health checks are nobody's traffic: the callee's proxy answers them ([`crate::upstream::probe`]).
+//!
+//! What this leaves: a callee's proxy that stands still for ever without its connections breaking counts nothing, and
+//! a connection that the network cuts between two living proxies counts its open requests on both sides.
 
 use std::{
+    cell::Cell,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use weft_routing::Route;
 use weft_telemetry::{accesslog, buckets::Sample};
 
@@ -37,6 +55,14 @@ pub mod flags {
     pub const DENIED: &str = "";
     pub const PROTOCOL: &str = "DPE";
 }
+
+/// What is left of a try's time, in milliseconds, told by the caller's proxy to the callee's and to nobody else.
+pub const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+/// How many tries came before, told with each that is not the first: gRPC's name for it. An app that hands it on with
+/// its own calls keeps a chain's retries from multiplying.
+pub const PREVIOUS_TRIES: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
+/// A caller's clock for a try starts before the callee's, by a way through two kernels.
+const TIMEOUT_SLACK: Duration = Duration::from_millis(25);
 
 /// What is known of a request so far.
 pub struct RequestRecord {
@@ -70,6 +96,20 @@ pub struct RequestRecord {
     pub raised: [Option<Raised>; 3],
     /// The request's id, where the answer is to say it.
     pub request_id: Option<http::HeaderValue>,
+    pub reach: Cell<Reach>,
+    /// For how long the caller waits.
+    pub expected_timeout: Option<Duration>,
+}
+
+/// How far a request came, which decides who counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Nobody follows its tries: a tunnel, which is the callee's as soon as an endpoint carries it.
+    Tunnel,
+    /// No proxy of a callee can have read it.
+    Here,
+    /// One may have.
+    Callee,
 }
 
 /// Whose record this is.
@@ -77,6 +117,8 @@ pub struct RequestRecord {
 pub enum Kind {
     Request,
     Connection,
+    /// Of a member's proxy: nobody's traffic.
+    HealthCheck,
 }
 
 /// Why the answer is what it is; the log's `RESPONSE_CODE_DETAILS`.
@@ -93,6 +135,9 @@ pub enum Details {
 /// A connection in use, and where it goes back to.
 pub struct UsedLease {
     pub lease: Lease,
+    /// The answer came while the request was still being sent: an upstream that does so may take the rest of the body
+    /// for a request of its own, whose answer would then be the next caller's. Such a connection is used up.
+    pub early: bool,
     pub endpoint: Rc<crate::upstream::cluster::EndpointState>,
 }
 
@@ -111,6 +156,7 @@ pub struct LogFields {
 
 impl RequestRecord {
     pub fn start(peer: &Rc<Peer>, kind: Kind) -> RequestRecord {
+        peer.drain.on_request();
         RequestRecord {
             started: Instant::now(),
             route: None,
@@ -133,6 +179,8 @@ impl RequestRecord {
             kind,
             raised: [Some(Raised::new(&peer.open_requests)), None, None],
             request_id: None,
+            reach: Cell::new(Reach::Tunnel),
+            expected_timeout: None,
             peer: Rc::clone(peer),
         }
     }
@@ -180,6 +228,34 @@ impl RequestRecord {
         self.failed = true;
     }
 
+    /// Whether the proxy of a member may have counted it.
+    fn callee_counts(&self) -> bool {
+        match self.reach.get() {
+            Reach::Tunnel => self.raised[2].is_some(),
+            Reach::Here => false,
+            Reach::Callee => true,
+        }
+    }
+
+    /// The end of a request that nobody waits for any more.
+    #[cold]
+    fn on_abandoned(&mut self, waited: Duration) {
+        self.failed = true;
+        if std::thread::panicking() {
+            self.status = 500;
+            self.details = Details::Fixed("panic");
+        } else if self.status == 0
+            && self.expected_timeout.is_some_and(|limit| waited + TIMEOUT_SLACK >= limit)
+        {
+            self.status = 504;
+            self.flags = flags::TIMEOUT;
+            self.details = Details::Fixed("caller_gave_up");
+        } else if self.flags.is_empty() {
+            self.flags = flags::CLIENT_LEFT;
+            self.details = Details::Fixed("downstream_remote_disconnect");
+        }
+    }
+
     fn details(&self) -> &str {
         match &self.details {
             Details::ViaUpstream => "via_upstream",
@@ -200,31 +276,37 @@ fn micros(since: Instant) -> u64 {
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        if let Some(UsedLease { lease: Lease::H1 { sender, generation, .. }, endpoint }) = self.lease.take()
+        if let Some(UsedLease { lease: Lease::H1 { sender, generation, .. }, endpoint, early: false }) =
+            self.lease.take()
             && self.complete
         {
             endpoint.pool.give_back(sender, generation);
         }
         if !self.complete && !self.failed {
-            self.failed = true;
-            if self.flags.is_empty() {
-                self.flags = flags::CLIENT_LEFT;
-                self.details = Details::Fixed("downstream_remote_disconnect");
-            }
+            self.on_abandoned(self.started.elapsed());
         }
         if let Some(body) = &self.request_body {
             self.request_bytes += body.bytes();
         }
         let duration_micros = micros(self.started);
         let peer = &self.peer;
+        peer.drain.on_request_end();
         peer.heard.store(false, Ordering::Relaxed);
         let worker = &peer.worker;
-        {
-            let mut shard = worker.shard.borrow_mut();
-            shard.add(peer.meters.requests(self.status), 1);
-            shard.observe(peer.meters.duration, duration_micros);
+        // In a panic it may be borrowed, and a second panic would end the process.
+        if let Ok(mut shard) = worker.shard.try_borrow_mut() {
+            if self.kind == Kind::HealthCheck {
+                shard.add(peer.meters.health_checks, 1);
+            } else {
+                shard.add(peer.meters.requests(self.status), 1);
+                shard.observe(peer.meters.duration, duration_micros);
+            }
         }
-        if let Some(series) = peer.series(self.route.as_ref(), self.cluster.as_deref()) {
+        let series = match self.kind {
+            Kind::HealthCheck => None,
+            _ => peer.series(self.route.as_ref(), self.cluster.as_deref(), self.callee_counts()),
+        };
+        if let Some(series) = series {
             let sample = Sample {
                 code: u32::from(self.status),
                 grpc_status: self.grpc_status,

@@ -3,7 +3,7 @@
 //! The calling thread becomes the control thread (xDS, link, admin, agent); the workers run beside it and hear from it
 //! only by their mailboxes.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use serde_json::json;
 use tokio::{
@@ -22,12 +22,13 @@ use weft_telemetry::Registry;
 
 use crate::{
     admin::{self, Admin, Surface},
-    agent,
+    agent, app_health,
     certificates::{Identity, IdentityError},
-    config::{Config, Ports},
+    config::{Config, Node, Ports},
     config_feed::ConfigFeed,
     link_client::Link,
-    net::{PortTaken, reserve},
+    lkg::{self, Places},
+    net::{PortTaken, Reserved, reserve},
     trim,
     upstream::{dns, health},
     worker::{self, Command, Direction, Mailbox, Role, WorkerSettings},
@@ -58,7 +59,9 @@ pub enum ProxyError {
     #[error("a thread or the runtime could not start")]
     Start(#[source] std::io::Error),
     #[error("the admin pages show the whole configuration and may listen on loopback only, not on {0}")]
-    AdminAddress(std::net::SocketAddr),
+    AdminAddress(SocketAddr),
+    #[error("it panicked too often and ended after a drain; start it again, and report the log's panics")]
+    Panics,
     #[error("nothing to do: neither a control plane nor static resources are configured")]
     Nothing,
 }
@@ -104,20 +107,32 @@ pub fn run(config: Config) -> Result<(), ProxyError> {
 async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) -> Result<(), ProxyError> {
     let strictness = if config.foreign.is_some() { Strictness::DeclaredForeign } else { Strictness::Own };
     let feed = ConfigFeed::new(workers.clone(), strictness);
-    let opened = open_ports(&config, &feed, workers.len())?;
-    let mut ports = opened.ports;
     let node = config.node.clone();
+    let workload = workload_name::of(&config.state, &node);
     let identity = match config.resources.identity.take() {
         Some((svid, bundle)) => Identity::fixed(svid, bundle),
         None => Identity::open(&config.state, config.control.clone(), &node.namespace, &node.service)?,
     };
+    let lkg = lkg::life::Place::of(&config, &identity, &workload);
+    let found = lkg.as_ref().map(|lkg| lkg.find(&config)).unwrap_or_default();
+    let opened = open_ports(&config, &found.places(), workers.len())?;
+    let mut ports = opened.ports;
+    let places = Places { outbound: ports.outbound, inbound: ports.inbound };
+    let credentials_sent = send_credentials(&identity, &workers, 0);
+    for (_, reserved) in &opened.traffic {
+        feed.hold(reserved.address);
+    }
+    found.restore(&feed, &places);
+    // Only now: who connected meanwhile waits in the backlog for a moment, and meets a configuration.
+    for (role, reserved) in opened.traffic {
+        feed.listen(role, reserved);
+    }
     let socket = config.state.join("agent.sock");
     let agent = agent::serve(identity.clone(), &socket)?;
     ports.agent = Some(socket.clone());
 
     let draining = CancellationToken::new();
     let last_call = CancellationToken::new();
-    let workload = workload_name::of(&config.state, &node);
     let admin = Admin {
         feed: feed.clone(),
         identity: identity.clone(),
@@ -137,7 +152,7 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
     } else if config.control.is_none() && config.foreign.is_none() {
         return Err(ProxyError::Nothing);
     }
-    tokio::spawn(forward_credentials(identity.clone(), workers.clone()));
+    tokio::spawn(forward_credentials(identity.clone(), workers.clone(), credentials_sent));
     tokio::spawn(dns::keep(feed.clone()));
     tokio::spawn(health::keep(feed.clone(), identity.clone(), workers.clone()));
     tokio::task::spawn_local(tick(feed.clone()));
@@ -151,6 +166,8 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
             workload: workload.clone(),
             inbound_port: ports.inbound.map_or(0, |address| address.port()),
             workers: workers.clone(),
+            app: ports.inbound.and_then(|_| app_health::watch(app_ports(&node))),
+            feed: Some(feed.clone()),
             leaving: draining.clone(),
             last_call: last_call.clone(),
         };
@@ -165,6 +182,9 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
             feed: feed.clone(),
         };
         tokio::task::spawn_local(client.run());
+        if let Some(lkg) = lkg {
+            tokio::spawn(lkg.keep(feed.clone(), places));
+        }
     }
     tracing::info!(ports = %json!(ports), workload, "the proxy is up");
     if let Some(on_ready) = config.on_ready.take() {
@@ -175,8 +195,10 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
         trim::text();
     });
     let signals = Signals::new(config.signals)?;
+    let mut panicked = false;
     tokio::select! {
         () = config.stop.cancelled() => {}
+        () = worker::any_failing(&workers) => panicked = true,
         () = signals.terminated() => {}
         ended = &mut keeping => {
             if let Ok(Err(error)) = ended {
@@ -202,22 +224,34 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
     keeping.abort();
     agent.abort();
     let _ = std::fs::remove_file(&socket);
-    Ok(())
+    if panicked { Err(ProxyError::Panics) } else { Ok(()) }
 }
 
 struct Opened {
     ports: Ports,
+    traffic: Vec<(Role, Reserved)>,
     admin: Vec<(Surface, std::net::TcpListener)>,
 }
 
 /// All fixed ports, before anything else starts: a port that is taken ends the proxy with one sentence.
-fn open_ports(config: &Config, feed: &ConfigFeed, workers: usize) -> Result<Opened, PortTaken> {
+///
+/// A port that is left to the kernel is the one of `before`, if that is still free: apps know it, and the last known
+/// good is for it.
+fn open_ports(config: &Config, before: &Places, workers: usize) -> Result<Opened, PortTaken> {
     let mut ports = Ports::default();
-    let own = |port: u16| std::net::SocketAddr::new(config.node.address, port);
-    let outbound =
-        config.ports.outbound.map(|port| reserve(own(port), workers, "outbound traffic")).transpose()?;
-    let inbound =
-        config.ports.inbound.map(|port| reserve(own(port), workers, "inbound traffic")).transpose()?;
+    let mut traffic = Vec::new();
+    let own = |port: Option<u16>, before: Option<SocketAddr>, purpose| {
+        let Some(port) = port else { return Ok(None) };
+        let address = SocketAddr::new(config.node.address, port);
+        if let Some(before) = before.filter(|before| port == 0 && before.ip() == address.ip())
+            && let Ok(reserved) = reserve(before, workers, purpose)
+        {
+            return Ok(Some(reserved));
+        }
+        reserve(address, workers, purpose).map(Some)
+    };
+    let outbound = own(config.ports.outbound, before.outbound, "outbound traffic")?;
+    let inbound = own(config.ports.inbound, before.inbound, "inbound traffic")?;
     let mut admin = Vec::new();
     for (surface, wanted, purpose) in [
         (Surface::Admin, config.ports.admin, "the admin pages"),
@@ -233,13 +267,13 @@ fn open_ports(config: &Config, feed: &ConfigFeed, workers: usize) -> Result<Open
     }
     if let Some(reserved) = outbound {
         ports.outbound = Some(reserved.address);
-        feed.listen(Role::Outbound, reserved);
+        traffic.push((Role::Outbound, reserved));
     }
     if let Some(reserved) = inbound {
         ports.inbound = Some(reserved.address);
-        feed.listen(Role::Inbound, reserved);
+        traffic.push((Role::Inbound, reserved));
     }
-    Ok(Opened { ports, admin })
+    Ok(Opened { ports, traffic, admin })
 }
 
 /// The token for changing pages: made once, 0600.
@@ -256,18 +290,20 @@ fn admin_token(state: &Path) -> Result<Arc<str>, ProxyError> {
     Ok(Arc::from(token))
 }
 
-async fn forward_credentials(identity: Identity, workers: Vec<Mailbox>) {
+/// Tells the workers what they don't know yet; returns what they know.
+fn send_credentials(identity: &Identity, workers: &[Mailbox], sent: u64) -> u64 {
+    let Some(credentials) = identity.credentials().filter(|now| now.generation != sent) else { return sent };
+    for worker in workers {
+        worker.send(Command::Credentials(Arc::clone(&credentials)));
+    }
+    credentials.generation
+}
+
+async fn forward_credentials(identity: Identity, workers: Vec<Mailbox>, mut sent: u64) {
     let mut state = identity.watch();
-    let mut sent = 0;
     loop {
-        if let Some(credentials) = state.borrow_and_update().credentials()
-            && credentials.generation != sent
-        {
-            sent = credentials.generation;
-            for worker in &workers {
-                worker.send(Command::Credentials(Arc::clone(credentials)));
-            }
-        }
+        state.mark_unchanged();
+        sent = send_credentials(&identity, &workers, sent);
         if state.changed().await.is_err() {
             return;
         }
@@ -280,6 +316,11 @@ async fn tick(feed: ConfigFeed) {
         ticks.tick().await;
         feed.tick();
     }
+}
+
+/// Where the app listens.
+fn app_ports(node: &Node) -> Vec<SocketAddr> {
+    node.ports.iter().map(|port| SocketAddr::new(node.app_address, port.port)).collect()
 }
 
 /// Callers were told; now inbound ends, and outbound once nothing needs it, or time is up.

@@ -7,5 +7,6 @@ pub mod health;
 pub mod limits;
 pub mod outlier;
 pub mod pool;
+pub mod probe;
 pub mod quarantine;
 pub mod tls;

@@ -14,13 +14,14 @@ use std::{
 
 use tokio::{
     runtime::{Builder, LocalOptions},
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
 };
-use weft_telemetry::{Increment, Registry, Shard, Snapshot, Window};
+use tokio_util::sync::CancellationToken;
+use weft_telemetry::{Counter, Increment, Registry, Shard, Snapshot, Window};
 
 use crate::{
     access_log::AccessLogs, certificates::Credentials, drain::Drain, http::quiet::Streams, listener,
-    live::Live, live::Published, tls_server::ServerConfigs,
+    live::Live, live::Published, panics, tls_server::ServerConfigs,
 };
 
 /// Series a worker keeps apart in its measurement window.
@@ -53,7 +54,7 @@ pub enum Command {
     /// Copies of the counters, and what the window gained since it was last asked.
     Scrape(oneshot::Sender<Snapshot>),
     TakeWindow(oneshot::Sender<Vec<Increment>>),
-    /// How many connections of that side are open, for the drain.
+    /// How much of that side is open, connections and tunnels, for the drain.
     Connections(Direction, oneshot::Sender<usize>),
     Stop,
 }
@@ -86,13 +87,27 @@ impl Role {
 
 /// The other end of a worker's mailbox.
 #[derive(Clone)]
-pub struct Mailbox(mpsc::UnboundedSender<Command>);
+pub struct Mailbox {
+    commands: mpsc::UnboundedSender<Command>,
+    failing: CancellationToken,
+}
 
 impl Mailbox {
     /// Fails only when the worker has ended; then there is nobody left to tell.
     pub fn send(&self, command: Command) {
-        let _ = self.0.send(command);
+        let _ = self.commands.send(command);
     }
+
+    /// Waits until the worker panics too often to be trusted.
+    pub async fn failing(&self) {
+        self.failing.cancelled().await;
+    }
+}
+
+/// Waits until one of the workers is [`Mailbox::failing`].
+pub async fn any_failing(workers: &[Mailbox]) {
+    let failing = workers.iter().map(|worker| Box::pin(worker.failing()));
+    futures_util::future::select_all(failing).await;
 }
 
 /// What all workers are told at their start.
@@ -116,6 +131,8 @@ pub struct Worker {
     pub access_logs: AccessLogs,
     pub server_configs: ServerConfigs,
     live: RefCell<Rc<Live>>,
+    /// Told of each new table.
+    pub tables: Notify,
     credentials: RefCell<Option<Arc<Credentials>>>,
     started: Instant,
     started_unix_micros: u64,
@@ -133,6 +150,7 @@ impl Worker {
             access_logs: AccessLogs::default(),
             server_configs: ServerConfigs::default(),
             live: RefCell::default(),
+            tables: Notify::new(),
             credentials: RefCell::default(),
             started: Instant::now(),
             started_unix_micros: u64::try_from(unix.as_micros()).unwrap_or(0),
@@ -189,6 +207,9 @@ impl Worker {
 pub fn spawn(index: usize, settings: WorkerSettings) -> std::io::Result<(Mailbox, JoinHandle<()>)> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let (started, start) = std::sync::mpsc::channel();
+    let failing = CancellationToken::new();
+    let says_failing = failing.clone();
+    panics::count();
     let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => {
@@ -200,13 +221,50 @@ pub fn spawn(index: usize, settings: WorkerSettings) -> std::io::Result<(Mailbox
                 return;
             }
         };
-        runtime.block_on(run(Rc::new(Worker::new(settings)), receiver));
+        runtime.block_on(run(Rc::new(Worker::new(settings)), receiver, says_failing));
     })?;
     start.recv().unwrap_or_else(|_| Err(std::io::Error::other("the worker ended at once")))?;
-    Ok((Mailbox(sender), thread))
+    Ok((Mailbox { commands: sender, failing }, thread))
 }
 
-async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>) {
+/// This worker's panics, as far as they were looked at.
+struct Panics {
+    counter: Counter,
+    counted: u64,
+    second: Instant,
+    in_second: u64,
+}
+
+impl Panics {
+    fn new(worker: &Worker) -> Panics {
+        let help = "Panics, each of which cost one request; more than 10 a second end the proxy.";
+        Panics {
+            counter: worker.settings.registry.counter("weft_panics", help, &[]),
+            counted: panics::so_far(),
+            second: Instant::now(),
+            in_second: 0,
+        }
+    }
+
+    /// Counts new ones; true if there were too many.
+    fn look(&mut self, worker: &Worker, now: Instant) -> bool {
+        let fresh = panics::so_far() - self.counted;
+        if fresh > 0 {
+            self.counted += fresh;
+            worker.shard.borrow_mut().add(self.counter, fresh);
+        }
+        self.in_second += fresh;
+        let too_many = self.in_second > panics::A_SECOND_MAX;
+        if now.saturating_duration_since(self.second) >= Duration::from_secs(1) {
+            self.second = now;
+            self.in_second = 0;
+        }
+        too_many
+    }
+}
+
+async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>, failing: CancellationToken) {
+    let mut panics = Panics::new(&worker);
     let mut accepting: HashMap<SocketAddr, (Role, tokio::task::AbortHandle)> = HashMap::new();
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
     let mut log_ticks = tokio::time::interval(Duration::from_millis(500));
@@ -220,6 +278,9 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>) 
             _ = log_ticks.tick() => {
                 worker.access_logs.flush();
                 worker.streams.borrow_mut().sweep(Instant::now());
+                if panics.look(&worker, Instant::now()) {
+                    failing.cancel();
+                }
                 continue;
             }
         };
@@ -227,6 +288,7 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>) 
             Some(Command::Table(published)) => {
                 let live = Live::after(&worker.live(), &published, &worker.settings.registry);
                 worker.live.replace(Rc::new(live));
+                worker.tables.notify_waiters();
             }
             Some(Command::Credentials(credentials)) => {
                 worker.server_configs.forget();
@@ -258,6 +320,7 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>) 
                 worker.drains[direction as usize].start();
             }
             Some(Command::Scrape(answer)) => {
+                panics.look(&worker, Instant::now());
                 let _ = answer.send(worker.shard.borrow().snapshot());
             }
             Some(Command::TakeWindow(answer)) => {
@@ -265,7 +328,7 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>) 
                 let _ = answer.send(worker.window.borrow_mut().take_increments(now));
             }
             Some(Command::Connections(direction, answer)) => {
-                let _ = answer.send(worker.drains[direction as usize].connections());
+                let _ = answer.send(worker.drains[direction as usize].active());
             }
             Some(Command::Stop) | None => break,
         }

@@ -194,7 +194,7 @@ async fn wrong_identities_are_refused() {
     assert_eq!(get(pair.inbound, "be", "/open").await, "");
     let stats = get(pair.be.admin, "admin", "/stats").await;
     assert!(stats.contains("weft_no_filter_chain{listener=inbound}: 1\n"), "{stats}");
-    assert!(stats.contains("weft_tls_failures{listener=inbound}: "), "{stats}");
+    assert!(stats.contains("weft_tls_failures{listener=inbound,reason="), "{stats}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,140 +10,23 @@
 
 mod mesh;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use http::uri::PathAndQuery;
 use mesh::{
-    App, Ca, LIMIT, get,
+    App, Ca, LIMIT,
+    control::{Control, Plan},
+    eventually, get,
     xds::{Speak, cluster, direct, http, listener, member_chain, plain_chain, to, vhost},
 };
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
-use weft_identity::{JoinToken, SpiffeId, TokenSecret, tls};
-use weft_link::{
-    Ack, Cell, Down, Hello, JoinRequest, JoinResponse, LinkServer, LinkService, RenewRequest, Up, Welcome, up,
-};
+use tonic::{Request, Status};
 use weft_proxy::{
-    Config, Control, PortsWanted,
+    Config, PortsWanted,
     workload_api::{Empty, X509SvidResponse},
 };
-use weft_xds::{
-    Node, Resource, Resources,
-    server::{Peer, Source, Subscription},
-};
+use weft_xds::{Resource, Resources};
 
 const FIRST_TTL: Duration = Duration::from_secs(8);
-
-/// What the fake control plane saw.
-#[derive(Default)]
-struct Seen {
-    hello: Option<Hello>,
-    cells: Vec<Cell>,
-    left: bool,
-    renewals: u32,
-}
-
-struct FakeControl {
-    ca: Ca,
-    token: String,
-    seen: Arc<Mutex<Seen>>,
-}
-
-impl FakeControl {
-    fn sign(
-        &self,
-        csr_der: &[u8],
-        namespace: &str,
-        service: &str,
-        ttl: Duration,
-    ) -> Result<Response<JoinResponse>, Status> {
-        let id = SpiffeId::service(&self.ca.trust_domain(), namespace, service).unwrap();
-        let chain = self.ca.sign_for(csr_der, &id, ttl).map_err(Status::invalid_argument)?;
-        Ok(Response::new(JoinResponse {
-            chain_der: chain.iter().map(|der| der.to_vec()).collect(),
-            bundle_pem: self.ca.bundle().to_pem(),
-            trust_domain: self.ca.trust_domain().as_str().to_owned(),
-        }))
-    }
-}
-
-#[tonic::async_trait]
-impl LinkService for FakeControl {
-    type ConnectStream = std::pin::Pin<Box<dyn Stream<Item = Result<Down, Status>> + Send>>;
-
-    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
-        let request = request.into_inner();
-        if request.token != self.token {
-            return Err(Status::unauthenticated("unknown token"));
-        }
-        // Renewed before the test is over.
-        self.sign(&request.csr_der, &request.namespace, &request.service, FIRST_TTL)
-    }
-
-    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<JoinResponse>, Status> {
-        self.seen.lock().unwrap().renewals += 1;
-        self.sign(&request.into_inner().csr_der, "default", "be", Duration::from_secs(3600))
-    }
-
-    async fn connect(
-        &self,
-        request: Request<Streaming<Up>>,
-    ) -> Result<Response<Self::ConnectStream>, Status> {
-        let mut incoming = request.into_inner();
-        let seen = Arc::clone(&self.seen);
-        let bundle_pem = self.ca.bundle().to_pem();
-        let (down, answers) = tokio::sync::mpsc::channel(16);
-        tokio::spawn(async move {
-            let _ = down.send(Ok(Welcome { lease_seconds: 15, bundle_pem }.into())).await;
-            while let Some(Ok(message)) = incoming.next().await {
-                let ack = match message.message {
-                    Some(up::Message::Hello(hello)) => {
-                        seen.lock().unwrap().hello = Some(hello);
-                        continue;
-                    }
-                    Some(up::Message::Buckets(buckets)) => {
-                        seen.lock().unwrap().cells.extend(buckets.cells);
-                        Ack { start_unix: buckets.start_unix, sequence: buckets.sequence }
-                    }
-                    Some(up::Message::Leave(_)) => {
-                        seen.lock().unwrap().left = true;
-                        continue;
-                    }
-                    _ => continue,
-                };
-                let _ = down.send(Ok(ack.into())).await;
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(answers))))
-    }
-}
-
-/// Gives every node the resources for the addresses that it says are its own.
-struct Config1 {
-    app: SocketAddr,
-    resources: tokio::sync::watch::Sender<Arc<Resources>>,
-}
-
-impl Source for Config1 {
-    fn subscribe(&self, _: &Peer, node: &Node) -> Result<Subscription, Status> {
-        use envoy_types::pb::google::protobuf::value::Kind;
-        let field = |name: &str| node.metadata.as_ref().unwrap().fields[name].kind.clone().unwrap();
-        let (Kind::StringValue(outbound), Kind::NumberValue(port)) =
-            (field("outbound_address"), field("inbound_port"))
-        else {
-            panic!("the node's metadata")
-        };
-        let inbound: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
-        self.resources.send_replace(Arc::new(table(outbound.parse().unwrap(), inbound, self.app, "one")));
-        Ok(Subscription { resources: self.resources.subscribe(), report: Box::new(|_| {}) })
-    }
-}
 
 fn table(outbound: SocketAddr, inbound: SocketAddr, app: SocketAddr, text: &str) -> Resources {
     let own = mesh::id("be");
@@ -168,99 +51,26 @@ fn table(outbound: SocketAddr, inbound: SocketAddr, app: SocketAddr, text: &str)
     builder.build("test")
 }
 
-/// Accepts TLS with an optional client certificate, as port 7701 does.
-async fn serve(ca: &Ca, link: FakeControl, source: Arc<Config1>) -> SocketAddr {
-    let (svid, bundle) = ca.control();
-    let config = tls::server_config_optional_client(&svid, &bundle, tls::ALPN_H2).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let (sender, accepted) = tokio::sync::mpsc::channel(16);
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let (acceptor, sender) = (TlsAcceptor::from(Arc::clone(&config)), sender.clone());
-            tokio::spawn(async move {
-                if let Ok(stream) = acceptor.accept(stream).await {
-                    let _ = sender.send(Ok::<_, std::io::Error>(Tls(stream))).await;
-                }
-            });
-        }
-    });
-    let server = Server::builder()
-        .add_service(LinkServer::new(link))
-        .add_service(weft_xds::server::service(source as Arc<dyn Source>));
-    tokio::spawn(server.serve_with_incoming(ReceiverStream::new(accepted)));
-    address
-}
-
-/// tonic wants to know of a connection what we do not need here.
-struct Tls(tokio_rustls::server::TlsStream<tokio::net::TcpStream>);
-
-impl tonic::transport::server::Connected for Tls {
-    type ConnectInfo = ();
-    fn connect_info(&self) {}
-}
-
-impl tokio::io::AsyncRead for Tls {
-    fn poll_read(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &mut tokio::io::ReadBuf<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl tokio::io::AsyncWrite for Tls {
-    fn poll_write(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-        buf: &[u8],
-    ) -> std::task::Poll<std::io::Result<usize>> {
-        std::pin::Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-    fn poll_flush(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_flush(cx)
-    }
-    fn poll_shutdown(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<std::io::Result<()>> {
-        std::pin::Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let end = tokio::time::Instant::now() + LIMIT;
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < end, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn proxy_joins_serves_measures_and_leaves() {
     let ca = Ca::new();
     let app = App::start().await;
-    let token = JoinToken {
-        secret: TokenSecret::from_random([7; 32]),
-        bundle: ca.bundle(),
-        namespace: "default".to_owned(),
+    let at = app.address;
+    let plan = Plan {
+        ca,
         service: "be".to_owned(),
-        expires: SystemTime::now() + Duration::from_secs(60),
-    }
-    .encode();
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let source = Arc::new(Config1 { app: app.address, resources: tokio::sync::watch::Sender::default() });
-    let fake = FakeControl { ca: ca.clone(), token: token.clone(), seen: Arc::clone(&seen) };
-    let control = serve(&ca, fake, Arc::clone(&source)).await;
+        first_ttl: FIRST_TTL, // renewed before the test is over
+        table: Arc::new(move |outbound, inbound| table(outbound, inbound, at, "one")),
+    };
+    let control = Control::start(&plan, "127.0.0.1:0".parse().unwrap()).await;
+    let seen = Arc::clone(&control.seen);
 
     let state = std::env::temp_dir().join(format!("weft-joined-{:x}", fastrand::u64(..)));
     let mut config = Config::new("default", "be", state.clone());
-    config.control = Some(Control { address: format!("https://{control}"), token: Some(token) });
+    config.control = Some(weft_proxy::Control {
+        address: format!("https://{}", control.address),
+        token: Some(plan.token()),
+    });
     config.node.labels.insert("version".to_owned(), "v2".to_owned());
     let any = Some("127.0.0.1:0".parse().unwrap());
     config.ports = PortsWanted { outbound: Some(0), inbound: Some(0), admin: any, metrics: any };
@@ -283,11 +93,11 @@ async fn proxy_joins_serves_measures_and_leaves() {
 
     // A change is followed; a bad one is refused and changes nothing.
     let changed = table(outbound, ports.inbound.unwrap(), app.address, "two");
-    source.resources.send_replace(Arc::new(changed));
+    control.publish(changed);
     eventually("the second table", async || get(outbound, "direct", "/").await.ends_with("two")).await;
     let mut broken = Resources::builder();
     broken.put(Resource::new("outbound", listener("outbound", outbound, Vec::new())));
-    source.resources.send_replace(Arc::new(broken.build("broken")));
+    control.publish(broken.build("broken"));
     eventually("the refusal", async || {
         !get(admin, "x", "/config_dump").await.contains("\"last_nack\": null")
     })

@@ -6,7 +6,9 @@
 
 use std::net::IpAddr;
 
+use crate::host;
 use crate::matcher::HeadView;
+use crate::path;
 use crate::types::{
     HeaderKey, HeaderMatch, HeaderTest, Permission, Policy, Principal, Rbac, RbacAction, StringMatch,
 };
@@ -90,7 +92,7 @@ fn permits(permission: &Permission, input: &PolicyInput<'_>, lean: Lean) -> bool
         Permission::Or(any) => any.iter().any(|one| permits(one, input, lean)),
         Permission::Not(one) => !permits(one, input, lean.turned()),
         Permission::Header(test) => header(test, input, lean),
-        Permission::UrlPath(test) => path(test, input, lean),
+        Permission::UrlPath(test) => url_path(test, input, lean),
         Permission::DestinationIp(range) => range.contains(&input.destination_ip.to_canonical()),
         Permission::DestinationPort(port) => *port == input.destination_port,
         Permission::DestinationPortRange { start, end } => {
@@ -113,14 +115,21 @@ fn is(principal: &Principal, input: &PolicyInput<'_>, lean: Lean) -> bool {
         Principal::DirectRemoteIp(range) => range.contains(&input.source_ip.to_canonical()),
         Principal::RemoteIp(range) => range.contains(&input.remote_ip.to_canonical()),
         Principal::Header(test) => header(test, input, lean),
-        Principal::UrlPath(test) => path(test, input, lean),
+        Principal::UrlPath(test) => url_path(test, input, lean),
     }
 }
 
-fn path(test: &StringMatch, input: &PolicyInput<'_>, lean: Lean) -> bool {
-    match input.head {
-        Some(head) => test.matches(head.path),
-        None => lean == Lean::Match,
+/// A path that holds parameters (`/admin;x`) is two paths: some apps cut them off, some don't. A test that
+/// writes a `;` itself means the path as it was sent.
+fn url_path(test: &StringMatch, input: &PolicyInput<'_>, lean: Lean) -> bool {
+    let Some(head) = input.head else { return lean == Lean::Match };
+    let as_sent = test.matches(head.path);
+    match path::without_parameters(head.path) {
+        Some(plain) if !test.text().contains(';') => match lean {
+            Lean::Match => as_sent || test.matches(&plain),
+            Lean::NoMatch => as_sent && test.matches(&plain),
+        },
+        _ => as_sent,
     }
 }
 
@@ -128,18 +137,30 @@ fn header(test: &HeaderMatch, input: &PolicyInput<'_>, lean: Lean) -> bool {
     let Some(head) = input.head else {
         return lean == Lean::Match;
     };
-    let HeaderKey::Name(name) = &test.key else {
-        return test.matches(head);
+    let name = match &test.key {
+        HeaderKey::Name(name) => name,
+        // One host, whichever port the caller writes behind it.
+        HeaderKey::Authority => {
+            let holds =
+                test.test.holds(head.authority) || test.test.holds(host::without_port(head.authority));
+            return holds != test.invert;
+        }
+        _ => return test.matches(head),
     };
-    let mut values = head.headers.get_all(name).into_iter().peekable();
-    if values.peek().is_none() || matches!(test.test, HeaderTest::Present(_)) {
+    let lines = head.headers.get_all(name);
+    if lines.iter().next().is_none() || matches!(test.test, HeaderTest::Present(_)) {
         return test.matches(head);
     }
-    let mut holds = |value: &http::HeaderValue| {
-        test.test.holds(&String::from_utf8_lossy(value.as_bytes())) != test.invert
+    // Where a hit is what refuses, one of the values is enough, also one of a list in one line; where it is what
+    // lets in, all lines must be hits.
+    let hit = if (lean == Lean::Match) == test.invert {
+        lines.iter().all(|line| test.test.holds(&String::from_utf8_lossy(line.as_bytes())))
+    } else {
+        lines.iter().any(|line| {
+            let line = String::from_utf8_lossy(line.as_bytes());
+            test.test.holds(&line)
+                || line.contains(',') && line.split(',').any(|value| test.test.holds(value.trim()))
+        })
     };
-    match lean {
-        Lean::Match => values.any(&mut holds),
-        Lean::NoMatch => values.all(&mut holds),
-    }
+    hit != test.invert
 }

@@ -27,6 +27,7 @@ pub use endpoint::CLUSTER_LOAD_ASSIGNMENT;
 pub use listener::LISTENER;
 pub use route::ROUTE_CONFIGURATION;
 pub use scan::{Found, scan};
+pub use tls::SECRET;
 
 /// One message: all of its fields.
 #[derive(Debug)]

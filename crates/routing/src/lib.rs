@@ -16,6 +16,6 @@ pub mod retry;
 pub mod table;
 pub mod types;
 
-pub use decode::{cluster, listener, load_assignment, route_config};
+pub use decode::{cluster, listener, load_assignment, route_config, secret};
 pub use matcher::{ConnectionView, HeadView};
 pub use types::*;

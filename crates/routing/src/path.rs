@@ -1,7 +1,7 @@
 //! The path of a request in one canonical form, or its refusal.
 //!
 //! Encoded unreserved bytes are decoded and dot segments resolved as RFC 3986 says, raw backslashes, NUL, controls and fragments are
-//! refused, always. Encoded slashes and `//` follow [`Slashes`]: where a policy or a route looks at
+//! refused, always. Encoded slashes, overlong UTF-8 and `//` follow [`Slashes`]: where a policy or a route looks at
 //! paths they must not be able to hide one. What comes out, put in again, comes out the same.
 
 use std::borrow::Cow;
@@ -19,6 +19,7 @@ pub struct Slashes {
 pub enum Escaped {
     #[default]
     Keep,
+    /// And with them overlong UTF-8, which old decoders take for a slash.
     Refuse,
     /// Turned into `/` and `\`→`/` before the dot segments are resolved.
     Unescape,
@@ -55,6 +56,8 @@ pub enum PathRefusal {
     Fragment,
     #[error("the path holds an escaped slash or backslash")]
     EscapedSlash,
+    #[error("the path holds an overlong encoding")]
+    Overlong,
 }
 
 /// Path and query of a request target in origin form.
@@ -111,6 +114,7 @@ fn unescaped(path: &str, escaped: Escaped) -> Result<Cow<'_, str>, PathRefusal> 
             let stands_for = match code {
                 0 => return Err(PathRefusal::Control),
                 b'/' | b'\\' if escaped == Escaped::Refuse => return Err(PathRefusal::EscapedSlash),
+                0x80.. if escaped == Escaped::Refuse && overlong(&out) => return Err(PathRefusal::Overlong),
                 b'/' | b'\\' if escaped == Escaped::Unescape => '/',
                 b'-' | b'.' | b'_' | b'~' => char::from(code),
                 _ if code.is_ascii_alphanumeric() => char::from(code),
@@ -121,6 +125,18 @@ fn unescaped(path: &str, escaped: Escaped) -> Result<Cow<'_, str>, PathRefusal> 
         }
     }
     Ok(if out == path { Cow::Borrowed(path) } else { Cow::Owned(out) })
+}
+
+/// Two escapes at the end that begin a character in more bytes than it needs. UTF-8 knows none such; decoders that take
+/// them find a slash or a dot in `%C0%AF` and `%C0%AE`.
+fn overlong(path: &str) -> bool {
+    let first = path.len().checked_sub(3).and_then(|end| last_code(path.get(..end)?));
+    match (first, last_code(path)) {
+        (Some(0xc0 | 0xc1), Some(second)) => second < 0xc0,
+        (Some(0xe0), Some(second)) => second < 0xa0,
+        (Some(0xf0), Some(second)) => second < 0x90,
+        _ => false,
+    }
 }
 
 /// The byte that `%xx` at the end stands for.
@@ -162,6 +178,23 @@ fn resolved(path: &str, merge: bool) -> String {
         out.push('/');
     }
     out
+}
+
+/// The path as an app sees it that cuts the parameters off its segments (`/a;x/..;/b` is `/b` to a servlet); None where
+/// there are none. Policies ask for it; what is sent on keeps its parameters.
+pub(crate) fn without_parameters(path: &str) -> Option<String> {
+    let cut = |segment: &str| {
+        let encoded = segment.as_bytes().windows(3).position(|code| code.eq_ignore_ascii_case(b"%3b"));
+        let end = segment.find(';').into_iter().chain(encoded).min();
+        end.map(|end| segment[..end].to_owned())
+    };
+    let some = path.contains(';') || path.contains('%') && cut(path).is_some();
+    if !some {
+        return None;
+    }
+    let plain: Vec<Cow<'_, str>> =
+        path.split('/').map(|segment| cut(segment).map_or(Cow::Borrowed(segment), Cow::Owned)).collect();
+    Some(resolved(&plain.join("/"), true))
 }
 
 /// 1 for `.`, 2 for `..`; none is written as `%2e` any more.

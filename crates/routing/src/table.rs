@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::types::{
-    Cluster, ClusterChoice, ClusterKind, ClusterRef, Endpoints, FilterChain, Listener, NetworkFilter,
-    RouteConfig, RouteSource,
+    Certificate, Cluster, ClusterChoice, ClusterKind, ClusterRef, Endpoints, FilterChain, Listener,
+    NetworkFilter, RouteConfig, RouteSource,
 };
 
 #[cfg(test)]
@@ -26,6 +26,8 @@ pub struct Staged {
     pub clusters: BTreeMap<Arc<str>, Arc<Cluster>>,
     /// By EDS name.
     pub endpoints: BTreeMap<Arc<str>, Arc<Endpoints>>,
+    /// None: nobody waits for it any more; what names it gets no connection.
+    pub secrets: BTreeMap<Arc<str>, Option<Arc<Certificate>>>,
 }
 
 /// Names that must be subscribed: those wanted, whether here or not, and those not here yet.
@@ -33,6 +35,7 @@ pub struct Staged {
 pub struct References {
     pub route_configs: BTreeSet<Arc<str>>,
     pub load_assignments: BTreeSet<Arc<str>>,
+    pub secrets: BTreeSet<Arc<str>>,
 }
 
 /// Something that names what is not there.
@@ -99,23 +102,38 @@ impl Staged {
             if let ClusterKind::Eds { service_name } = &cluster.kind {
                 references.load_assignments.insert(service_name.clone());
             }
+            references.secrets.extend(cluster.secret().map(|secret| secret.name.clone()));
         }
         references
     }
 
     /// Of those, what is not here yet.
     pub fn missing(&self) -> References {
-        let References { mut route_configs, mut load_assignments } = self.references();
+        let References { mut route_configs, mut load_assignments, mut secrets } = self.references();
         route_configs.retain(|name| !self.routes.contains_key(name));
         load_assignments.retain(|name| !self.endpoints.contains_key(name));
-        References { route_configs, load_assignments }
+        secrets.retain(|name| !self.secrets.contains_key(name));
+        References { route_configs, load_assignments, secrets }
     }
 
-    /// Drops routes and endpoints that nothing refers to any more.
+    /// Gives each cluster the secret that it names, as it is now. Another certificate makes it another cluster: its
+    /// connections are opened anew, and those of before end with their requests.
+    pub fn bind_secrets(&mut self) {
+        for cluster in self.clusters.values_mut() {
+            let Some(held) = cluster.secret() else { continue };
+            let now = self.secrets.get(&held.name).cloned().flatten();
+            if held.certificate != now {
+                *cluster = Arc::new(cluster.with_secret(now));
+            }
+        }
+    }
+
+    /// Drops routes, endpoints and secrets that nothing refers to any more.
     pub fn prune(&mut self) {
         let references = self.references();
         self.routes.retain(|name, _| references.route_configs.contains(name));
         self.endpoints.retain(|name, _| references.load_assignments.contains(name));
+        self.secrets.retain(|name, _| references.secrets.contains(name));
     }
 
     /// Everything that names what is not there; empty: the set may be used.

@@ -31,7 +31,8 @@ struct Cli {
         env = "WEFT_LOG",
         default_value = "warn",
         value_name = "FILTER",
-        hide_default_value = true
+        hide_default_value = true,
+        value_parser = log_filter
     )]
     log: String,
     #[command(subcommand)]
@@ -83,7 +84,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             output::error(&error);
-            ExitCode::FAILURE
+            if error.is::<commands::Usage>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -109,6 +110,27 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         | Command::Completion(_)
         | Command::Version(_)
         | Command::Reference(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Accepts what [`init_log`] understands. tracing takes any word for the name of a module, so that a mistyped level
+/// would silence everything: a word alone must be a level.
+fn log_filter(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
+    let wrong = |part: &str| {
+        let levels = LEVELS.join(", ");
+        format!("`{part}` is no level; write one of {levels}, or crate=level, joined by commas")
+    };
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level);
+        if !is_level(level) {
+            return Err(wrong(part));
+        }
+    }
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(wrong(text)),
     }
 }
 

@@ -1,11 +1,19 @@
 //! Who changed what, and who was refused: one JSON line each in `STATE/audit.jsonl`.
 //!
-//! Written before the answer goes out. Refusals of strangers are bounded, so that knocking cannot
-//! fill the disk; the next line that is written says how many were left out.
+//! Written before the answer goes out. Each line carries the SHA-256 of the line before it (`prev`),
+//! also across files, and `STATE/audit.head` says what the last line is: [`verify`] finds a line that
+//! was altered, taken out, or cut off the end. Whoever can write both files can forge both; to hold
+//! against the machine's owner, ship the lines elsewhere as they come.
+//!
+//! Room for lines is reserved on the disk before a change is made, so that no change goes unrecorded:
+//! without room, [`Audit::ready`] says so and the change is refused. Refusals are bounded by the
+//! second, so that knocking cannot fill the disk; the next line says how many were left out.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::path::Path;
+mod chain;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
@@ -15,9 +23,18 @@ use weft_store::Revision;
 
 use crate::clock;
 use crate::files;
+use chain::Head;
+pub use chain::{Verified, verify};
 
-/// The log's name in the state directory.
+/// The log's name in the state directory; older files are `audit.1.jsonl` (the newest of them) and so on.
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";
+/// What the last line is.
+pub(crate) const HEAD_FILE: &str = "audit.head";
+/// A larger file is put aside. 32 of these hold some 1.5 million lines: a change every 20 s for a year.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+const FILES_KEPT_MAX: usize = 32;
+/// What is reserved on the disk beyond the last line before a change is made.
+const ROOM_BYTES: u64 = 128 << 10;
 const REFUSALS_PER_SECOND_MAX: u32 = 20;
 const TEXT_BYTES_MAX: usize = 512;
 
@@ -37,7 +54,15 @@ pub(crate) struct Audit {
 }
 
 struct Log {
+    state: PathBuf,
     file: File,
+    head_file: File,
+    head: Head,
+    bytes: u64,
+    bytes_max: u64,
+    kept_max: usize,
+    /// The last line could not be written: no change before one can.
+    failing: bool,
     second: u64,
     refusals: u32,
     left_out: u64,
@@ -45,13 +70,39 @@ struct Log {
 
 impl Audit {
     pub(crate) fn open(state: &Path) -> anyhow::Result<Audit> {
+        Self::open_with(state, FILE_BYTES_MAX, FILES_KEPT_MAX)
+    }
+
+    fn open_with(state: &Path, bytes_max: u64, kept_max: usize) -> anyhow::Result<Audit> {
         let path = state.join(AUDIT_FILE);
         files::private_file(&path)?;
-        let file = OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .with_context(|| format!("open {}", path.display()))?;
-        Ok(Audit { log: Mutex::new(Log { file, second: 0, refusals: 0, left_out: 0 }) })
+        files::private_file(&state.join(HEAD_FILE))?;
+        let head_file = OpenOptions::new()
+            .write(true)
+            .open(state.join(HEAD_FILE))
+            .with_context(|| format!("open {}", state.join(HEAD_FILE).display()))?;
+        let head = chain::resume(state).with_context(|| format!("read {}", path.display()))?;
+        let file = append_to(&path).with_context(|| format!("open {}", path.display()))?;
+        let bytes = file.metadata().with_context(|| format!("read {}", path.display()))?.len();
+        let log = Log {
+            state: state.to_owned(),
+            file,
+            head_file,
+            head,
+            bytes,
+            bytes_max,
+            kept_max,
+            failing: false,
+            second: 0,
+            refusals: 0,
+            left_out: 0,
+        };
+        Ok(Audit { log: Mutex::new(log) })
+    }
+
+    /// Whether a change that is made now can be written down; why not, if not.
+    pub(crate) fn ready(&self) -> io::Result<()> {
+        self.lock().reserve()
     }
 
     /// A change, done or not.
@@ -59,7 +110,7 @@ impl Audit {
         self.lock().write(entry, now);
     }
 
-    /// A request of somebody whom we don't know.
+    /// A request of somebody who may not.
     pub(crate) fn refusal(&self, entry: &Entry<'_>, now: SystemTime) {
         let mut log = self.lock();
         let second = clock::unix(now);
@@ -85,12 +136,14 @@ impl Log {
     fn write(&mut self, entry: &Entry<'_>, now: SystemTime) {
         let mut line = json!({
             "time": clock::rfc3339(now),
-            "who": entry.who,
+            "who": shortened(entry.who),
             "peer": entry.peer,
             "verb": entry.verb,
             "object": shortened(entry.object),
             "result": entry.result,
             "revision": entry.revision,
+            "seq": self.head.seq + 1,
+            "prev": self.head.hash,
         });
         if !entry.reason.is_empty() {
             line["reason"] = shortened(entry.reason).into();
@@ -98,15 +151,81 @@ impl Log {
         if self.left_out > 0 {
             line["refusals_left_out"] = self.left_out.into();
         }
-        let mut bytes = line.to_string().into_bytes();
-        bytes.push(b'\n');
-        match self.file.write_all(&bytes) {
+        match self.append(&line.to_string()) {
             Ok(()) => self.left_out = 0,
             Err(error) => {
-                tracing::error!(%error, verb = entry.verb, object = entry.object, "the audit log can't be written")
+                self.failing = true;
+                tracing::error!(%error, verb = entry.verb, object = entry.object, "the audit log can't be written");
             }
         }
     }
+
+    fn append(&mut self, line: &str) -> io::Result<()> {
+        if self.bytes >= self.bytes_max {
+            self.rotate()?;
+        }
+        let whole = format!("{line}\n");
+        if let Err(error) = self.file.write_all(whole.as_bytes()) {
+            // Half a line would join the next one to it.
+            let _ = self.file.set_len(self.bytes);
+            return Err(error);
+        }
+        self.bytes += whole.len() as u64;
+        self.head.seq += 1;
+        self.head.hash = chain::hash(line.as_bytes());
+        self.failing = false;
+        self.head.write(&mut self.head_file)
+    }
+
+    /// `audit.jsonl` becomes `audit.1.jsonl`, that one `audit.2.jsonl`; the oldest goes.
+    fn rotate(&mut self) -> io::Result<()> {
+        let place = |number: usize| self.state.join(chain::file_name(number));
+        let last = self.kept_max;
+        if fs::exists(place(last))? {
+            let dropped = fs::read(place(last))?;
+            fs::remove_file(place(last))?;
+            self.head.first += chain::entries(&dropped);
+        }
+        for number in (0..last).rev() {
+            match fs::rename(place(number), place(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        files::private_file(&place(0)).map_err(io::Error::other)?;
+        self.file = append_to(&place(0))?;
+        self.bytes = 0;
+        Ok(())
+    }
+
+    fn reserve(&mut self) -> io::Result<()> {
+        let full = || {
+            io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the audit log has no room on its disk; free some space, then try again",
+            )
+        };
+        match rustix::fs::fallocate(&self.file, rustix::fs::FallocateFlags::KEEP_SIZE, self.bytes, ROOM_BYTES)
+        {
+            Ok(()) => Ok(()),
+            // Not every file system can; then its free blocks say it.
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                let disk = rustix::fs::fstatvfs(&self.file)?;
+                let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+                if self.failing || (disk.f_blocks > 0 && free < 4 * ROOM_BYTES) {
+                    Err(full())
+                } else {
+                    Ok(())
+                }
+            }
+            Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => Err(full()),
+            Err(other) => Err(other.into()),
+        }
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).open(path)
 }
 
 fn shortened(text: &str) -> &str {
@@ -118,33 +237,4 @@ fn shortened(text: &str) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test's failure is its message")]
-    use super::*;
-
-    #[test]
-    fn knocking_does_not_fill_the_log() {
-        let dir = tempfile::tempdir().unwrap();
-        let audit = Audit::open(dir.path()).unwrap();
-        let now = SystemTime::now();
-        let entry = |verb| Entry {
-            who: "nobody",
-            peer: "127.0.0.1:1".to_owned(),
-            verb,
-            object: "/api\nforged line",
-            result: 401,
-            reason: "",
-            revision: None,
-        };
-        for _ in 0..REFUSALS_PER_SECOND_MAX + 5 {
-            audit.refusal(&entry("GET"), now);
-        }
-        audit.change(&entry("create"), now);
-        let text = std::fs::read_to_string(dir.path().join(AUDIT_FILE)).unwrap();
-        let lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert_eq!(lines.len() as u32, REFUSALS_PER_SECOND_MAX + 1);
-        assert_eq!(lines[lines.len() - 1]["refusals_left_out"], 5);
-        assert_eq!(lines[0]["object"], "/api\nforged line");
-    }
-}
+mod tests;

@@ -1,10 +1,12 @@
-//! Who may speak: the owner over the Unix socket, and whoever has the token over TCP.
+//! Who speaks: the owner over the Unix socket, the admin by the token in the state directory, and the
+//! users that an admin has made, by their token or their client certificate.
 //!
 //! The `Host` of a TCP request must be one of our own names, token or not: a web page that a browser
 //! was lured to may reach loopback, but it names its own host (DNS rebinding).
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -12,6 +14,8 @@ use aws_lc_rs::rand;
 use http::uri::Authority;
 use http::{HeaderMap, Request, header};
 
+use super::access::Caller;
+use super::users::{ClientCertificate, Proof, Users, fingerprint};
 use crate::files;
 
 /// The file in the state directory that holds the administrator's token.
@@ -26,6 +30,8 @@ pub(crate) enum Peer {
     Tcp {
         remote: SocketAddr,
         local: SocketAddr,
+        /// What it presented in the TLS handshake; its key was proven there.
+        certificate: Option<ClientCertificate>,
     },
 }
 
@@ -70,25 +76,39 @@ impl Auth {
         &self.token
     }
 
-    /// The user's name for the audit log, or why nobody.
-    pub(crate) fn who(&self, peer: Peer, headers: &HeaderMap) -> Result<&'static str, &'static str> {
-        if matches!(peer, Peer::Owner) {
-            return Ok("owner");
+    /// Who it is, or why nobody. A token counts before a certificate.
+    pub(crate) async fn who(
+        &self,
+        peer: Peer,
+        headers: &HeaderMap,
+        users: &Users,
+        now: SystemTime,
+    ) -> Result<Caller, &'static str> {
+        let Peer::Tcp { certificate, .. } = peer else { return Ok(Caller::admin("owner")) };
+        if let Some(value) = headers.get(header::AUTHORIZATION) {
+            let presented = value
+                .to_str()
+                .ok()
+                .and_then(|text| text.split_once(' '))
+                .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+                .map_or("", |(_, token)| token.trim());
+            if verify_slices_are_equal(presented.as_bytes(), self.token.as_bytes()).is_ok() {
+                return Ok(Caller::admin("admin"));
+            }
+            let found = users.find(Proof::Token, &fingerprint(presented.as_bytes()), now).await;
+            return found.ok_or("the token is not valid here");
         }
-        let Some(value) = headers.get(header::AUTHORIZATION) else {
-            return Err(
-                "a token is needed: send the content of STATE/admin.token as \"Authorization: Bearer TOKEN\"",
-            );
-        };
-        let presented = value
-            .to_str()
-            .ok()
-            .and_then(|text| text.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map_or("", |(_, token)| token.trim());
-        match verify_slices_are_equal(presented.as_bytes(), self.token.as_bytes()) {
-            Ok(()) => Ok("admin"),
-            Err(_) => Err("the token is not valid here"),
+        match certificate {
+            Some(certificate) if !certificate.is_valid(now) => {
+                Err("the client certificate is out of its time")
+            }
+            Some(certificate) => {
+                let found = users.find(Proof::Certificate, &certificate.print, now).await;
+                found.ok_or("the client certificate is no user's here")
+            }
+            None => Err(
+                "a token is needed: send the content of STATE/admin.token, or a user's, as \"Authorization: Bearer TOKEN\"",
+            ),
         }
     }
 
@@ -129,7 +149,8 @@ impl Auth {
     }
 }
 
-fn random_token() -> anyhow::Result<String> {
+/// A secret that nobody guesses.
+pub(crate) fn random_token() -> anyhow::Result<String> {
     use base64::Engine as _;
     let mut bytes = [0_u8; TOKEN_BYTES];
     rand::fill(&mut bytes).ok().context("the system gives no random bytes for a token")?;
@@ -146,7 +167,11 @@ mod tests {
     }
 
     fn tcp() -> Peer {
-        Peer::Tcp { remote: "127.0.0.1:9".parse().unwrap(), local: "10.0.0.7:7700".parse().unwrap() }
+        Peer::Tcp {
+            remote: "127.0.0.1:9".parse().unwrap(),
+            local: "10.0.0.7:7700".parse().unwrap(),
+            certificate: None,
+        }
     }
 
     #[test]
@@ -173,16 +198,23 @@ mod tests {
         assert!(auth.foreign_host(Peer::Owner, &none).is_none());
     }
 
-    #[test]
-    fn the_owner_needs_no_token_and_others_the_right_one() {
+    #[tokio::test]
+    async fn the_owner_needs_no_token_and_others_the_right_one() {
         let auth = auth();
-        let with = |value: &str| HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())]);
-        assert_eq!(auth.who(Peer::Owner, &HeaderMap::new()), Ok("owner"));
-        assert!(auth.who(tcp(), &HeaderMap::new()).is_err());
-        assert!(auth.who(tcp(), &with("Bearer wrong")).is_err());
-        assert!(auth.who(tcp(), &with("Bearer ")).is_err());
-        assert!(auth.who(tcp(), &with(&format!("Basic {}", auth.token))).is_err());
-        assert_eq!(auth.who(tcp(), &with(&format!("bearer {}", auth.token))), Ok("admin"));
+        let dir = tempfile::tempdir().unwrap();
+        let users = Users { store: weft_store::open(dir.path().join("s").to_str().unwrap()).unwrap() };
+        let who = async |peer, value: &str| {
+            let mut headers = HeaderMap::new();
+            if !value.is_empty() {
+                headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            }
+            auth.who(peer, &headers, &users, SystemTime::now()).await.map(|caller| caller.name)
+        };
+        assert_eq!(who(Peer::Owner, "").await.as_deref(), Ok("owner"));
+        for wrong in ["", "Bearer wrong", "Bearer ", &format!("Basic {}", auth.token)] {
+            assert!(who(tcp(), wrong).await.is_err(), "{wrong}");
+        }
+        assert_eq!(who(tcp(), &format!("bearer {}", auth.token)).await.as_deref(), Ok("admin"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The gate that every request passes: our own host, a known caller, then the part that answers.
+//! The gate that every request passes: our own host, a known caller, a caller who may, room to write
+//! it down; then the part that answers.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -6,18 +7,19 @@ use std::time::SystemTime;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, Request, StatusCode, header};
+use percent_encoding::percent_decode_str;
 use tower::ServiceExt as _;
 
-use super::Api;
-use super::audit::Entry;
+use super::access::{self, Caller};
+use super::audit::{self, Entry};
 use super::auth::Peer;
-use super::routes;
-use super::status::Status;
+use super::status::{Status, json_response};
+use super::{Api, routes, users};
 
 /// Answers one request, whatever it is.
 pub(crate) async fn answer(api: Arc<Api>, peer: Peer, request: Request<Body>) -> Response {
     if let Some(host) = api.auth.foreign_host(peer, &request) {
-        refused(&api, peer, &request, StatusCode::MISDIRECTED_REQUEST, "foreign host");
+        refused(&api, "unknown", peer, &request, StatusCode::MISDIRECTED_REQUEST, "foreign host");
         return Status::misdirected(&host).into_response();
     }
     let path = request.uri().path();
@@ -26,40 +28,93 @@ pub(crate) async fn answer(api: Arc<Api>, peer: Peer, request: Request<Body>) ->
     {
         return health(&api, path).await;
     }
-    let who = match api.auth.who(peer, request.headers()) {
+    let who = match api.auth.who(peer, request.headers(), &api.users, SystemTime::now()).await {
         Ok(who) => who,
         Err(why) => {
-            refused(&api, peer, &request, StatusCode::UNAUTHORIZED, why);
+            refused(&api, "unknown", peer, &request, StatusCode::UNAUTHORIZED, why);
             return Status::unauthorized(why).into_response();
         }
     };
-    if path.starts_with("/query/") {
-        return query(&api, who, peer, request).await;
+    let decoded = match percent_decode_str(path).decode_utf8() {
+        Ok(decoded) => decoded.into_owned(),
+        Err(_) => return Status::bad_request("the path is not UTF-8").into_response(),
+    };
+    let segments: Vec<&str> = decoded.trim_matches('/').split('/').collect();
+    if let Err(status) = access::permit(&who, request.method(), &segments) {
+        refused(&api, &who.name, peer, &request, status.code, &status.message);
+        return status.into_response();
     }
-    routes::answer(&api, who, peer, request).await
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    if changes && let Err(why) = api.audit.ready() {
+        tracing::warn!(%why, "a change was refused");
+        return Status::no_room(&why.to_string()).into_response();
+    }
+    match segments.as_slice() {
+        ["query" | "prometheus", ..] => query(&api, &who, peer, request).await,
+        ["access", ..] => of_users(&api, &who, peer, &segments, request).await,
+        ["audit", "v1", "verify"] => verified(&api, request.method()).await,
+        _ => routes::answer(&api, &who.name, peer, &segments, request).await,
+    }
 }
 
 /// The questions; what is no plain question (a join token is made) is written down.
-async fn query(api: &Api, who: &str, peer: Peer, request: Request<Body>) -> Response {
+async fn query(api: &Api, who: &Caller, peer: Peer, request: Request<Body>) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = match api.query.clone().oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
     };
     if !matches!(method, Method::GET | Method::HEAD) {
-        let result = response.status().as_u16();
-        let entry = Entry {
-            who,
-            peer: peer.label(),
-            verb: method.as_str(),
-            object: &path,
-            result,
-            reason: "",
-            revision: None,
-        };
-        api.audit.change(&entry, SystemTime::now());
+        done(api, who, peer, &method, &path, response.status(), "");
     }
-    response
+    // The router's own refusals have no words.
+    match response.status() {
+        StatusCode::NOT_FOUND if !response.headers().contains_key(header::CONTENT_TYPE) => {
+            Status::no_such_path().into_response()
+        }
+        StatusCode::METHOD_NOT_ALLOWED if !response.headers().contains_key(header::CONTENT_TYPE) => {
+            Status::method_not_allowed().into_response()
+        }
+        _ => response,
+    }
+}
+
+async fn of_users(
+    api: &Api,
+    who: &Caller,
+    peer: Peer,
+    segments: &[&str],
+    request: Request<Body>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let (object, answer) =
+        users::answer(&api.users, &parts.method, segments, routes::json_body(&parts, body)).await;
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
+        let (code, reason) = match &answer {
+            Ok((code, _)) => (*code, ""),
+            Err(status) => (status.code, status.reason),
+        };
+        done(api, who, peer, &parts.method, &object, code, reason);
+    }
+    match answer {
+        Ok((code, value)) => json_response(code, &value),
+        Err(status) => status.into_response(),
+    }
+}
+
+/// Whether the audit log is whole: `/audit/v1/verify`.
+async fn verified(api: &Api, method: &Method) -> Response {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Status::method_not_allowed().into_response();
+    }
+    let state = api.state.clone();
+    // Hundreds of megabytes at most: a thread of its own.
+    let found = tokio::task::spawn_blocking(move || audit::verify(&state)).await;
+    let found = found.map_err(anyhow::Error::from).flatten();
+    match found.and_then(|found| Ok(serde_json::to_value(found)?)) {
+        Ok(value) => json_response(StatusCode::OK, &value),
+        Err(error) => Status::internal(format!("{error:#}")).into_response(),
+    }
 }
 
 /// Alive is to answer; ready is that the store answers too.
@@ -76,9 +131,22 @@ async fn health(api: &Api, path: &str) -> Response {
     response
 }
 
-fn refused(api: &Api, peer: Peer, request: &Request<Body>, code: StatusCode, reason: &str) {
+fn done(api: &Api, who: &Caller, peer: Peer, method: &Method, object: &str, code: StatusCode, reason: &str) {
     let entry = Entry {
-        who: "unknown",
+        who: &who.name,
+        peer: peer.label(),
+        verb: method.as_str(),
+        object,
+        result: code.as_u16(),
+        reason,
+        revision: None,
+    };
+    api.audit.change(&entry, SystemTime::now());
+}
+
+fn refused(api: &Api, who: &str, peer: Peer, request: &Request<Body>, code: StatusCode, reason: &str) {
+    let entry = Entry {
+        who,
         peer: peer.label(),
         verb: request.method().as_str(),
         object: request.uri().path(),

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Api;
 use super::auth::Peer;
+use super::users::ClientCertificate;
 
 const CONNECTIONS_MAX: usize = 4096;
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -86,7 +87,6 @@ async fn serve_tcp(api: Arc<Api>, mut stream: TcpStream) {
     let (Ok(remote), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else { return };
     // Frames of a watch are small and must not wait for each other.
     let _ = stream.set_nodelay(true);
-    let peer = Peer::Tcp { remote, local };
     let mut first = [0_u8; 1];
     match timeout(FIRST_BYTE_TIMEOUT, stream.peek(&mut first)).await {
         Ok(Ok(1)) => {}
@@ -101,12 +101,22 @@ async fn serve_tcp(api: Arc<Api>, mut stream: TcpStream) {
             }
         };
         match timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await {
-            Ok(Ok(stream)) => serve_http(api, stream, peer).await,
+            Ok(Ok(stream)) => {
+                let presented = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let certificate = match presented.map(ClientCertificate::read).transpose() {
+                    Ok(certificate) => certificate,
+                    Err(error) => {
+                        tracing::debug!(%remote, error = format!("{error:#}"), "an unreadable client certificate");
+                        return;
+                    }
+                };
+                serve_http(api, stream, Peer::Tcp { remote, local, certificate }).await;
+            }
             Ok(Err(error)) => tracing::debug!(%remote, %error, "a TLS handshake with the API failed"),
             Err(_) => tracing::debug!(%remote, "a TLS handshake with the API took too long"),
         }
     } else if remote.ip().to_canonical().is_loopback() {
-        serve_http(api, stream, peer).await;
+        serve_http(api, stream, Peer::Tcp { remote, local, certificate: None }).await;
     } else {
         // A token must not cross the network in the clear.
         let refusal = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 44\r\n\r\nUse https: plain HTTP is for loopback only.\n";

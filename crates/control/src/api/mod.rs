@@ -1,21 +1,24 @@
 //! The API: Kubernetes' own shape over the mesh's objects, on one TCP port and a Unix socket.
 //!
 //! [`serve`] opens the socket and the port; [`listen`] tells TLS from plain by the first byte;
-//! [`gate`] lets in who may come in; [`routes`] reads the path and the verb; [`objects`] reads and
+//! [`gate`] lets in who may come in, by the table in [`access`], and [`audit`] remembers; [`routes`] reads the path and the verb; [`objects`] reads and
 //! writes the store. The questions under `/query/v1` are another part's router behind the same gate.
 //!
-//! Not here: server-side apply with field managers (answered 415), roles (whoever comes in is
-//! administrator), the console.
+//! Not here: the console.
 
-mod audit;
+mod access;
+pub mod audit;
 mod auth;
 mod certificate;
+mod computed;
 mod discovery;
 mod gate;
 mod kubeconfig;
 mod listen;
+mod managed;
 mod objects;
 mod openapi;
+mod pages;
 mod patch;
 mod protobuf;
 mod routes;
@@ -26,6 +29,7 @@ mod table;
 mod target;
 #[cfg(test)]
 mod tests;
+mod users;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -42,7 +46,10 @@ use crate::core::Core;
 use audit::Audit;
 use auth::Auth;
 use certificate::ServingCertificate;
+use computed::Sight;
 use objects::Objects;
+use pages::Pages;
+use users::Users;
 
 /// The Unix socket's name in the state directory.
 pub const SOCKET_FILE: &str = "control.sock";
@@ -55,13 +62,18 @@ pub(crate) struct Parts {
     pub(crate) trust_domain: String,
     /// The questions, under `/query/v1`.
     pub(crate) query: axum::Router,
+    pub(crate) sight: Sight,
 }
 
 /// All that answering a request takes.
 pub(crate) struct Api {
     objects: Objects,
+    pages: Pages,
+    sight: Arc<Sight>,
     auth: Auth,
+    users: Users,
     audit: Audit,
+    state: PathBuf,
     certificate: ServingCertificate,
     query: axum::Router,
     /// The address to tell clients, for discovery.
@@ -82,6 +94,13 @@ pub fn serve(
         advertise: core.config.advertise,
         trust_domain: core.trust_domain.clone(),
         query: crate::query::router(core.clone()),
+        sight: Sight {
+            snapshot: core.snapshot.clone(),
+            more: Box::new({
+                let views = core.views.clone();
+                move || views.findings()
+            }),
+        },
     };
     serve_parts(parts, listener, shutdown)
 }
@@ -97,7 +116,11 @@ pub(crate) fn serve_parts(
     let auth = Auth::load(&parts.state, names)?;
     kubeconfig::write(&parts.state, &server_url(address), certificate.ca_pem(), auth.token())?;
     let api = Arc::new(Api {
+        users: Users { store: parts.store.clone() },
+        state: parts.state.clone(),
         objects: Objects { store: parts.store, trust_domain: parts.trust_domain },
+        pages: Pages::default(),
+        sight: Arc::new(parts.sight),
         auth,
         audit: Audit::open(&parts.state)?,
         certificate,

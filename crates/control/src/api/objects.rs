@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 use weft_model::{DEFAULT_NAMESPACE, Kind, Problem};
 use weft_store::{CommitError, Expect, Key, Revision, Store, Stored, Transaction, Write};
 
+use super::computed;
+use super::managed;
 use super::patch;
 use super::stamp;
 use super::status::{Status, sentence};
@@ -31,9 +33,13 @@ pub(crate) enum FieldValidation {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct WriteOptions {
+pub(crate) struct WriteOptions<'a> {
     pub(crate) dry_run: bool,
     pub(crate) fields: FieldValidation,
+    /// Who writes, for the ownership of fields.
+    pub(crate) manager: &'a str,
+    /// Take fields over that another manager owns.
+    pub(crate) force: bool,
 }
 
 /// A change as the client described it.
@@ -41,6 +47,8 @@ pub(crate) enum Patch {
     Merge(Value),
     Strategic(Value),
     Operations(Value),
+    /// Server-side apply: what its manager wants to be there, and no more.
+    Apply(Value),
 }
 
 /// What a write did.
@@ -76,18 +84,20 @@ impl Objects {
     }
 
     /// All objects of a collection and the revision at which that was so.
-    pub(crate) async fn list(&self, target: &Target) -> Result<(Vec<Value>, Revision), Status> {
-        let (found, revision) =
-            self.store.list(&target.selector()).await.map_err(|error| Status::store(&error))?;
-        let items = found.iter().map(|stored| show(stored, target)).collect::<Result<_, _>>()?;
-        Ok((items, revision))
+    pub(crate) async fn list(&self, target: &Target) -> Result<(Vec<Stored>, Revision), Status> {
+        self.store.list(&target.selector()).await.map_err(|error| Status::store(&error))
+    }
+
+    /// A stored object as the client asked for it.
+    pub(crate) fn show(&self, stored: &Stored, target: &Target) -> Result<Value, Status> {
+        show(stored, target)
     }
 
     pub(crate) async fn create(
         &self,
         target: &Target,
         mut body: Value,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Written, Status> {
         let name = admit_identity(target, &mut body)?;
         let target = target.named(&name);
@@ -101,27 +111,37 @@ impl Objects {
             fields.remove("status");
         }
         stamp::newborn(&mut body, SystemTime::now());
+        self.create_stamped(&target, body, options).await
+    }
+
+    async fn create_stamped(
+        &self,
+        target: &Target,
+        mut body: Value,
+        options: WriteOptions<'_>,
+    ) -> Result<Written, Status> {
+        let name = target.name().to_owned();
         stamp::normalize(&mut body, target.info);
-        let warnings = check(&target, &body, options.fields)?;
-        self.check_trust_domain(&target, &body)?;
+        let warnings = check(target, &body, options.fields)?;
+        self.check_trust_domain(target, &body)?;
         for _ in 0..TRIES_MAX {
             let mut transaction = Transaction::create(target.key(), body.to_string().into_bytes());
-            self.expect_namespace(&target, &mut transaction).await?;
+            self.expect_namespace(target, &mut transaction).await?;
             if options.dry_run {
-                if self.find(&target).await?.is_some() {
+                if self.find(target).await?.is_some() {
                     return Err(Status::already_exists(target.info, &name));
                 }
-                return Ok(written(StatusCode::CREATED, &target, body, warnings, None));
+                return Ok(written(StatusCode::CREATED, target, body, warnings, None));
             }
             match self.store.commit(transaction).await {
                 Ok(revision) => {
-                    return Ok(written(StatusCode::CREATED, &target, body, warnings, Some(revision)));
+                    return Ok(written(StatusCode::CREATED, target, body, warnings, Some(revision)));
                 }
                 Err(CommitError::Conflict { key, .. }) if key == target.key() => {
                     return Err(Status::already_exists(target.info, &name));
                 }
                 Err(CommitError::Conflict { .. }) => {}
-                Err(error) => return Err(Status::store(&error)),
+                Err(error) => return Err(Status::commit(&error)),
             }
         }
         Err(Status::conflict(target.info, &name, "its namespace keeps changing; try again"))
@@ -131,7 +151,7 @@ impl Objects {
         &self,
         target: &Target,
         mut body: Value,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Written, Status> {
         admit_identity(target, &mut body)?;
         self.change(target, options, |_| Ok(body.clone())).await
@@ -141,11 +161,15 @@ impl Objects {
         &self,
         target: &Target,
         patch: &Patch,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
     ) -> Result<Written, Status> {
+        if let Patch::Apply(wanted) = patch {
+            return self.apply(target, wanted.clone(), options).await;
+        }
         self.change(target, options, |current| {
             let mut object = current.clone();
             match patch {
+                Patch::Apply(_) => {}
                 Patch::Merge(changes) => patch::merge(&mut object, changes),
                 Patch::Strategic(changes) => {
                     patch::strategic(&mut object, changes).map_err(Status::bad_request)?;
@@ -161,7 +185,7 @@ impl Objects {
                 Patch::Merge(changes) | Patch::Strategic(changes) => {
                     changes["metadata"].get("resourceVersion").is_some()
                 }
-                Patch::Operations(_) => {
+                Patch::Operations(_) | Patch::Apply(_) => {
                     object["metadata"]["resourceVersion"] != current["metadata"]["resourceVersion"]
                 }
             };
@@ -178,12 +202,90 @@ impl Objects {
         .await
     }
 
-    /// Read, make the new object, check, compare-and-swap; again when somebody was faster and the
-    /// client did not say which revision it meant.
+    /// Server-side apply: the object is made when it isn't there.
+    async fn apply(
+        &self,
+        target: &Target,
+        mut wanted: Value,
+        options: WriteOptions<'_>,
+    ) -> Result<Written, Status> {
+        admit_identity(target, &mut wanted)?;
+        if !wanted["metadata"]["managedFields"].as_array().is_none_or(Vec::is_empty) {
+            return Err(Status::bad_request("metadata.managedFields must be nil"));
+        }
+        let revision = wanted["metadata"]["resourceVersion"].as_str().map(str::to_owned);
+        // What only the server writes is not the applier's to own.
+        stamp::normalize(&mut wanted, target.info);
+        let now = clock::rfc3339(SystemTime::now());
+        let half = half(target);
+        let apply = managed::Apply {
+            manager: options.manager,
+            wanted: &wanted,
+            force: options.force,
+            half,
+            now: &now,
+        };
+        let refused = |conflicts: Vec<managed::Conflict>| {
+            Status::apply_conflicts(target.info, target.name(), &conflicts)
+        };
+        for _ in 0..TRIES_MAX {
+            if self.find(target).await?.is_none() {
+                if target.part == Part::Status {
+                    return Err(Status::not_found(target.info, target.name()));
+                }
+                if revision.is_some() {
+                    return Err(Status::modified(target.info, target.name()));
+                }
+                let mut object = managed::apply(None, &apply).map_err(refused)?;
+                let owners = object["metadata"]["managedFields"].clone();
+                stamp::metadata(&mut object).insert("name".into(), target.name().into());
+                if target.info.namespaced {
+                    stamp::metadata(&mut object).insert("namespace".into(), target.namespace.as_str().into());
+                }
+                stamp::newborn(&mut object, SystemTime::now());
+                if owners.is_array() {
+                    stamp::metadata(&mut object).insert("managedFields".into(), owners);
+                }
+                match self.create_stamped(target, object, options).await {
+                    Err(status) if status.reason == "AlreadyExists" => continue,
+                    other => return other,
+                }
+            }
+            let changed = self.change_as(target, options, true, |current| {
+                let mut object = managed::apply(Some(current), &apply).map_err(refused)?;
+                match &revision {
+                    Some(revision) => {
+                        stamp::metadata(&mut object)
+                            .insert("resourceVersion".into(), revision.as_str().into());
+                    }
+                    None => drop(stamp::metadata(&mut object).remove("resourceVersion")),
+                }
+                Ok(object)
+            });
+            match changed.await {
+                Err(status) if status.code == StatusCode::NOT_FOUND && revision.is_none() => {}
+                other => return other,
+            }
+        }
+        Err(Status::modified(target.info, target.name()))
+    }
+
     async fn change(
         &self,
         target: &Target,
-        options: WriteOptions,
+        options: WriteOptions<'_>,
+        next: impl Fn(&Value) -> Result<Value, Status>,
+    ) -> Result<Written, Status> {
+        self.change_as(target, options, false, next).await
+    }
+
+    /// Read, make the new object, check, compare-and-swap; again when somebody was faster and the
+    /// client did not say which revision it meant.
+    async fn change_as(
+        &self,
+        target: &Target,
+        options: WriteOptions<'_>,
+        applied: bool,
         next: impl Fn(&Value) -> Result<Value, Status>,
     ) -> Result<Written, Status> {
         for _ in 0..TRIES_MAX {
@@ -202,9 +304,14 @@ impl Objects {
                     "the UID in the precondition is not that of the stored object",
                 ));
             }
+            computed::strip(&mut object, &current, target.info);
             keep_other_part(target, &mut object, &current);
             stamp::successor(&mut object, &current);
             stamp::normalize(&mut object, target.info);
+            if !applied {
+                let now = clock::rfc3339(SystemTime::now());
+                managed::update(&current, &mut object, options.manager, half(target), &now);
+            }
             let warnings = check(target, &object, options.fields)?;
             let gone = is_leaving(&object) && !has_finalizers(&object);
             if !gone {
@@ -233,7 +340,7 @@ impl Objects {
                 Err(CommitError::Conflict { .. }) => {
                     return Err(Status::modified(target.info, target.name()));
                 }
-                Err(error) => return Err(Status::store(&error)),
+                Err(error) => return Err(Status::commit(&error)),
             }
         }
         Err(Status::modified(target.info, target.name()))
@@ -288,7 +395,7 @@ impl Objects {
                     return Ok(written(StatusCode::OK, target, object, Vec::new(), Some(revision)));
                 }
                 Err(CommitError::Conflict { .. }) => {}
-                Err(error) => return Err(Status::store(&error)),
+                Err(error) => return Err(Status::commit(&error)),
             }
         }
         Err(Status::modified(target.info, target.name()))
@@ -464,6 +571,13 @@ fn patch_problem(target: &Target, why: String) -> Problem {
     problem(target, "", why)
 }
 
+fn half(target: &Target) -> managed::Half {
+    match target.part {
+        Part::Whole => managed::Half::Main,
+        Part::Status => managed::Half::Status,
+    }
+}
+
 /// A write to the object leaves its status, a write to the status leaves the object.
 fn keep_other_part(target: &Target, object: &mut Value, current: &Value) {
     if !super::target::has_status(target.info) {
@@ -473,7 +587,11 @@ fn keep_other_part(target: &Target, object: &mut Value, current: &Value) {
         Part::Whole => current.get("status").cloned(),
         Part::Status => {
             let status = object.get("status").cloned();
+            let owners = object["metadata"].get("managedFields").cloned();
             *object = current.clone();
+            if let Some(owners) = owners {
+                stamp::metadata(object).insert("managedFields".into(), owners);
+            }
             status
         }
     };

@@ -139,6 +139,7 @@ impl Operations<'_> {
                 // this would take merge keys from the schema instead of from its own types.
                 operation["requestBody"] = json!({ "content": {
                     "application/merge-patch+json": { "schema": { "type": "object" } },
+                    "application/apply-patch+yaml": { "schema": { "type": "object" } },
                     "application/json-patch+json": { "schema": { "type": "array", "items": { "type": "object" } } },
                 } });
             }

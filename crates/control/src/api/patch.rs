@@ -167,7 +167,7 @@ pub(crate) fn strategic(target: &mut Value, patch: &Value) -> Result<(), String>
 }
 
 /// The key by which a list of objects merges, from Kubernetes' `patchMergeKey` tags.
-fn merge_key(list: &str) -> Option<&'static str> {
+pub(crate) fn merge_key(list: &str) -> Option<&'static str> {
     match list {
         "ports" => Some("port"),
         "conditions" => Some("type"),

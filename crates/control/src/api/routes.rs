@@ -1,7 +1,7 @@
 //! From a path and a verb to an answer: discovery, objects, watches.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::Body;
 use axum::extract::Query;
@@ -9,8 +9,8 @@ use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
+use weft_store::Stored;
 
 use super::Api;
 use super::audit::Entry;
@@ -32,16 +32,29 @@ const WARNINGS_MAX: usize = 16;
 const WARNING_BYTES_MAX: usize = 256;
 const WATCH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
+/// Of a YAML body, as serde_json bounds a JSON one.
+const DEPTH_MAX: usize = 128;
+/// Of a field manager's name, as in Kubernetes.
+const MANAGER_BYTES_MAX: usize = 128;
+/// Server-side apply.
+const APPLY: &str = "application/apply-patch+yaml";
+
 type Parameters = HashMap<String, String>;
 
 /// Answers a request of somebody who was let in.
-pub(crate) async fn answer(api: &Api, who: &str, peer: Peer, request: Request<Body>) -> Response {
+pub(crate) async fn answer(
+    api: &Api,
+    who: &str,
+    peer: Peer,
+    segments: &[&str],
+    request: Request<Body>,
+) -> Response {
     let head = request.method() == Method::HEAD;
     let (mut parts, body) = request.into_parts();
     if head {
         parts.method = Method::GET;
     }
-    let mut response = match route(api, who, peer, &parts, body).await {
+    let mut response = match route(api, who, peer, segments, &parts, body).await {
         Ok(response) => response,
         Err(status) => status.into_response(),
     };
@@ -51,17 +64,20 @@ pub(crate) async fn answer(api: &Api, who: &str, peer: Peer, request: Request<Bo
     response
 }
 
-async fn route(api: &Api, who: &str, peer: Peer, parts: &Parts, body: Body) -> Result<Response, Status> {
-    let decoded = percent_decode_str(parts.uri.path())
-        .decode_utf8()
-        .map_err(|_| Status::bad_request("the path is not UTF-8"))?;
-    let segments: Vec<&str> = decoded.trim_matches('/').split('/').collect();
+async fn route(
+    api: &Api,
+    who: &str,
+    peer: Peer,
+    segments: &[&str],
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, Status> {
     if parts.method == Method::GET
-        && let Some(response) = document(api, parts, &segments)?
+        && let Some(response) = document(api, parts, segments)?
     {
         return Ok(response);
     }
-    let target = Target::parse(&segments)?;
+    let target = Target::parse(segments)?;
     let parameters = Query::<Parameters>::try_from_uri(&parts.uri)
         .map_err(|error| Status::bad_request(format!("the query of the URL can't be read: {error}")))?
         .0;
@@ -77,13 +93,13 @@ async fn route(api: &Api, who: &str, peer: Peer, parts: &Parts, body: Body) -> R
         }
         (&Method::GET, Some(_), _) => {
             let object = api.objects.get(&target).await?;
-            Ok(shown(parts, &parameters, &target, StatusCode::OK, object))
+            Ok(shown(api, parts, &parameters, &target, StatusCode::OK, object))
         }
         (&Method::GET, None, _) => list(api, parts, &target, &parameters).await,
         (&Method::POST | &Method::PUT | &Method::PATCH | &Method::DELETE, ..) => {
             let written = write(api, parts, &target, &parameters, body).await;
             record(api, who, peer, parts, &target, &written);
-            Ok(answer_to_write(parts, &parameters, &target, written?))
+            Ok(answer_to_write(api, parts, &parameters, &target, written?))
         }
         _ => Err(Status::method_not_allowed()),
     }
@@ -144,18 +160,51 @@ async fn list(
     parameters: &Parameters,
 ) -> Result<Response, Status> {
     let selector = selector(parameters, "")?;
-    let (items, revision) = api.objects.list(target).await?;
-    // A client may ask for a list that is not older than what it has seen.
-    if let Some(wanted) = parameters.get("resourceVersion").and_then(|text| text.parse::<u64>().ok())
-        && wanted > revision
-    {
-        return Err(Status::timeout(&format!("Too large resource version: {wanted}, current: {revision}")));
+    let limit = match parameters.get("limit").map_or("", String::as_str) {
+        "" => 0,
+        number => number
+            .parse::<usize>()
+            .map_err(|_| Status::bad_request(format!("limit: \"{number}\" is not a number")))?,
+    };
+    let seen = api.sight.look(target.info);
+    let complete = |stored: &Stored| -> Result<Value, Status> {
+        let mut object = api.objects.show(stored, target)?;
+        seen.complete(&mut object, target.info);
+        Ok(object)
+    };
+    let collection = target.label();
+    let page = match parameters.get("continue").map_or("", String::as_str) {
+        "" => {
+            let (found, revision) = api.objects.list(target).await?;
+            // A client may ask for a list that is not older than what it has seen.
+            if let Some(wanted) = parameters.get("resourceVersion").and_then(|text| text.parse::<u64>().ok())
+                && wanted > revision
+            {
+                return Err(Status::timeout(&format!(
+                    "Too large resource version: {wanted}, current: {revision}"
+                )));
+            }
+            let mut chosen = Vec::with_capacity(found.len());
+            for stored in found {
+                if selector.matches(&complete(&stored)?) {
+                    chosen.push(stored);
+                }
+            }
+            api.pages.first(&collection, chosen, revision, limit, Instant::now())?
+        }
+        token => api.pages.next(&collection, token, limit, Instant::now())?,
+    };
+    let items = page.items.iter().map(complete).collect::<Result<Vec<Value>, _>>()?;
+    let revision = page.revision.to_string();
+    let mut metadata = json!({ "resourceVersion": revision });
+    if let Some((token, left)) = page.next {
+        metadata["continue"] = token.into();
+        metadata["remainingItemCount"] = left.into();
     }
-    let items: Vec<Value> = items.into_iter().filter(|item| selector.matches(item)).collect();
-    let revision = revision.to_string();
     Ok(match table_wish(parts, parameters) {
         Some(carried) => {
-            let table = table::table(target.info, &items, &revision, carried, true, SystemTime::now());
+            let mut table = table::table(target.info, &items, &revision, carried, true, SystemTime::now());
+            table["metadata"] = metadata;
             json_response(StatusCode::OK, &table)
         }
         None => json_response(
@@ -163,7 +212,7 @@ async fn list(
             &json!({
                 "kind": format!("{}List", target.info.name),
                 "apiVersion": target.api_version(),
-                "metadata": { "resourceVersion": revision },
+                "metadata": metadata,
                 "items": items,
             }),
         ),
@@ -207,7 +256,7 @@ async fn start_watch(
         timeout,
         target,
     };
-    watch::watch(api.objects.store.as_ref(), request, api.shutdown.clone()).await
+    watch::watch(api.objects.store.as_ref(), request, api.sight.clone(), api.shutdown.clone()).await
 }
 
 async fn write(
@@ -217,7 +266,7 @@ async fn write(
     parameters: &Parameters,
     body: Body,
 ) -> Result<Written, Status> {
-    let options = write_options(parameters)?;
+    let options = write_options(parts, parameters)?;
     match (&parts.method, &target.name) {
         (&Method::POST, None) => {
             let object = json_body(parts, body).await?;
@@ -242,7 +291,7 @@ async fn write(
     }
 }
 
-fn write_options(parameters: &Parameters) -> Result<WriteOptions, Status> {
+fn write_options<'a>(parts: &'a Parts, parameters: &'a Parameters) -> Result<WriteOptions<'a>, Status> {
     let dry_run = match parameters.get("dryRun").map(String::as_str) {
         None | Some("") => false,
         Some("All") => true,
@@ -260,10 +309,26 @@ fn write_options(parameters: &Parameters) -> Result<WriteOptions, Status> {
             )));
         }
     };
-    Ok(WriteOptions { dry_run, fields })
+    // Who names no manager is called as its program.
+    let program = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let program = program.and_then(|text| text.split(['/', ' ']).next()).unwrap_or_default();
+    let manager = match parameters.get("fieldManager").map_or("", String::as_str) {
+        "" if media_type(parts) == APPLY => {
+            return Err(Status::bad_request("fieldManager is required for apply patch"));
+        }
+        "" if program.is_empty() => "unknown",
+        "" => program,
+        said => said,
+    };
+    if manager.len() > MANAGER_BYTES_MAX || manager.chars().any(char::is_control) {
+        return Err(Status::bad_request(format!(
+            "fieldManager: at most {MANAGER_BYTES_MAX} printable characters"
+        )));
+    }
+    Ok(WriteOptions { dry_run, fields, manager, force: is_true(parameters, "force") })
 }
 
-async fn json_body(parts: &Parts, body: Body) -> Result<Value, Status> {
+pub(crate) async fn json_body(parts: &Parts, body: Body) -> Result<Value, Status> {
     match media_type(parts) {
         "" | "application/json" => parse(&read(body).await?),
         protobuf::MEDIA_TYPE => protobuf::to_json(&read(body).await?).map_err(Status::unsupported_media),
@@ -283,10 +348,9 @@ async fn patch_body(parts: &Parts, target: &Target, body: Body) -> Result<Patch,
                 "strategic merge patch is for core kinds; send application/merge-patch+json",
             ));
         }
-        "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-            return Err(Status::unsupported_media(
-                "server-side apply is not supported yet: use client-side apply (kubectl apply without --server-side, or weft apply)",
-            ));
+        APPLY => return Ok(Patch::Apply(yaml(&read(body).await?)?)),
+        "application/apply-patch+cbor" => {
+            return Err(Status::unsupported_media(format!("CBOR is not read here; send {APPLY}")));
         }
         other => {
             return Err(Status::unsupported_media(format!(
@@ -323,13 +387,42 @@ fn parse(bytes: &[u8]) -> Result<Value, Status> {
         .map_err(|error| Status::bad_request(format!("the body is not valid JSON: {error}")))
 }
 
+/// YAML, of which JSON is a part. The reader bounds aliases and depth, so that a bomb is an error.
+fn yaml(bytes: &[u8]) -> Result<Value, Status> {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let wrong =
+        |error: &dyn std::fmt::Display| Status::bad_request(format!("the body is not valid YAML: {error}"));
+    let text = std::str::from_utf8(bytes).map_err(|error| wrong(&error))?;
+    let value: Value = serde_saphyr::from_str(text).map_err(|error| wrong(&error))?;
+    match value.is_object() && depth(&value) <= DEPTH_MAX {
+        true => Ok(value),
+        false => Err(wrong(&format!("an object is wanted, at most {DEPTH_MAX} levels deep"))),
+    }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 fn media_type(parts: &Parts) -> &str {
     let value =
         parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     value.split(';').next().unwrap_or_default().trim()
 }
 
-fn answer_to_write(parts: &Parts, parameters: &Parameters, target: &Target, written: Written) -> Response {
+fn answer_to_write(
+    api: &Api,
+    parts: &Parts,
+    parameters: &Parameters,
+    target: &Target,
+    written: Written,
+) -> Response {
     let mut response = if parts.method == Method::DELETE {
         let meta = &written.object["metadata"];
         // Finalizers keep the object for a while: then it is shown, as Kubernetes does.
@@ -343,7 +436,7 @@ fn answer_to_write(parts: &Parts, parameters: &Parameters, target: &Target, writ
             )
         }
     } else {
-        shown(parts, parameters, target, written.code, written.object)
+        shown(api, parts, parameters, target, written.code, written.object)
     };
     for warning in written.warnings.iter().take(WARNINGS_MAX) {
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{}\"", quotable(warning))) {
@@ -361,12 +454,17 @@ fn quotable(text: &str) -> String {
 }
 
 fn shown(
+    api: &Api,
     parts: &Parts,
     parameters: &Parameters,
     target: &Target,
     code: StatusCode,
-    object: Value,
+    mut object: Value,
 ) -> Response {
+    // Whoever compares an object with a file asks for it as it was written.
+    if parameters.get("computed").is_none_or(|wish| wish != "false") {
+        api.sight.look(target.info).complete(&mut object, target.info);
+    }
     match table_wish(parts, parameters) {
         Some(carried) => {
             let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();

@@ -21,6 +21,7 @@ pub(crate) fn newborn(object: &mut Value, now: SystemTime) {
     for field in SERVER_FIELDS {
         meta.remove(field);
     }
+    meta.remove("managedFields");
     tidy(meta);
     meta.insert("uid".into(), crate::seed::uid().into());
     meta.insert("creationTimestamp".into(), clock::rfc3339(now).into());
@@ -43,9 +44,9 @@ pub(crate) fn successor(object: &mut Value, before: &Value) {
     meta.insert("generation".into(), generation.into());
 }
 
-/// The revision is the store's, field managers are not kept, and a self link means nothing.
+/// The revision is the store's, and a self link means nothing.
 fn tidy(meta: &mut Map<String, Value>) {
-    for field in ["resourceVersion", "managedFields", "selfLink"] {
+    for field in ["resourceVersion", "selfLink"] {
         meta.remove(field);
     }
     meta.retain(|_, value| !value.is_null());

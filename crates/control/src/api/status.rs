@@ -8,6 +8,9 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use weft_model::{KindInfo, Problem};
+use weft_store::{CommitError, StoreError};
+
+use super::managed::Conflict;
 
 /// One refusal, on its way to the client.
 #[derive(Debug)]
@@ -58,6 +61,35 @@ impl Status {
             name,
             "the object has been modified; please apply your changes to the latest version and try again",
         )
+    }
+
+    /// Another manager owns fields that an apply wants otherwise.
+    pub(crate) fn apply_conflicts(info: &KindInfo, name: &str, conflicts: &[Conflict]) -> Status {
+        let said = |conflict: &Conflict| format!("conflict with {}: {}", conflict.owner, conflict.field);
+        let list: Vec<String> = conflicts.iter().map(said).collect();
+        let count = match conflicts.len() {
+            1 => "1 conflict".to_owned(),
+            many => format!("{many} conflicts"),
+        };
+        let mut status = Status::new(
+            StatusCode::CONFLICT,
+            "Conflict",
+            format!("Apply failed with {count}: {}", list.join(", ")),
+        )
+        .about(info, name);
+        if let Some(details) = &mut status.details {
+            details["causes"] = conflicts
+                .iter()
+                .map(|conflict| {
+                    json!({
+                        "reason": "FieldManagerConflict",
+                        "message": format!("conflict with {}", conflict.owner),
+                        "field": conflict.field,
+                    })
+                })
+                .collect();
+        }
+        status
     }
 
     /// The object has mistakes; all of them are in the message and in `details.causes`.
@@ -140,13 +172,46 @@ impl Status {
         Status::new(StatusCode::GATEWAY_TIMEOUT, "Timeout", message)
     }
 
-    /// The store refused or failed: nothing was written.
-    pub(crate) fn store(error: &dyn std::fmt::Display) -> Status {
+    /// The store can't be read.
+    pub(crate) fn store(error: &StoreError) -> Status {
         Status::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ServiceUnavailable",
-            format!("the store did not answer, nothing was changed: {error}"),
+            format!("the store did not answer: {}", chained(error)),
         )
+    }
+
+    /// The store refused or failed to write.
+    pub(crate) fn commit(error: &CommitError) -> Status {
+        let (code, reason) = match error {
+            CommitError::Full(_) => return Status::no_room(&error.to_string()),
+            CommitError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            CommitError::Invalid(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            CommitError::Unknown => {
+                return Status::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", error.to_string());
+            }
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
+        };
+        Status::new(code, reason, format!("nothing was changed: {}", chained(error)))
+    }
+
+    /// A disk is full: reading goes on, and changing when there is room again.
+    pub(crate) fn no_room(why: &str) -> Status {
+        Status::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            "InsufficientStorage",
+            format!("nothing was changed: {why}"),
+        )
+    }
+
+    /// Something that is no object of the API's kinds is there already.
+    pub(crate) fn taken(message: &str) -> Status {
+        Status::new(StatusCode::CONFLICT, "AlreadyExists", message)
+    }
+
+    /// Something that is no object of the API's kinds is not there.
+    pub(crate) fn missing(message: &str) -> Status {
+        Status::new(StatusCode::NOT_FOUND, "NotFound", message)
     }
 
     pub(crate) fn internal(message: impl Into<String>) -> Status {
@@ -196,6 +261,14 @@ pub(crate) fn json_response(code: StatusCode, value: &Value) -> Response {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// An error with what is behind it.
+fn chained(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chained(source)),
+        None => error.to_string(),
+    }
 }
 
 /// `httproutes.gateway.networking.k8s.io`, or `services` for the core group.

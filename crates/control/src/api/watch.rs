@@ -5,6 +5,7 @@
 //! body is fed through a short queue: a slow client slows its own watch and nothing else.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
@@ -18,6 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use weft_store::{Batch, Change, Revision, Store, StoreError};
 
+use super::computed::{Seen, Sight};
 use super::selector::Selector;
 use super::stamp;
 use super::status::Status;
@@ -44,6 +46,7 @@ pub(crate) struct WatchRequest {
 pub(crate) async fn watch(
     store: &dyn Store,
     request: WatchRequest,
+    sight: Arc<Sight>,
     shutdown: CancellationToken,
 ) -> Result<Response, Status> {
     let watch = store.watch(request.after, request.target.selector()).await.map_err(|error| match error {
@@ -53,7 +56,7 @@ pub(crate) async fn watch(
         other => Status::store(&other),
     })?;
     let (frames, body) = mpsc::channel(FRAMES_MAX);
-    let feed = Feed { request, frames, headed: false, last: 0 };
+    let feed = Feed { request, sight, frames, headed: false, last: 0 };
     tokio::spawn(feed.run(watch, shutdown));
     let mut response = Body::from_stream(ReceiverStream::new(body)).into_response();
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -66,6 +69,7 @@ struct Ended;
 
 struct Feed {
     request: WatchRequest,
+    sight: Arc<Sight>,
     frames: mpsc::Sender<Result<Bytes, Infallible>>,
     /// Whether the table's column definitions were sent.
     headed: bool,
@@ -105,6 +109,7 @@ impl Feed {
 
     async fn batch(&mut self, batch: Batch, started: &mut bool) -> Result<(), Ended> {
         self.last = batch.revision();
+        let seen = self.sight.look(self.request.target.info);
         match batch {
             Batch::Reset { .. } if *started => {
                 // We fell behind a compaction: what happened between is not known any more.
@@ -115,7 +120,7 @@ impl Feed {
             Batch::Reset { objects, .. } => {
                 *started = true;
                 for stored in objects {
-                    let shown = self.show(&stored.value, stored.modified, stored.created)?;
+                    let shown = self.show(&seen, &stored.value, stored.modified, stored.created)?;
                     if self.request.selector.matches(&shown) {
                         self.event("ADDED", shown).await?;
                     }
@@ -124,7 +129,7 @@ impl Feed {
             }
             Batch::Changes { changes, .. } => {
                 for change in changes {
-                    self.change(change).await?;
+                    self.change(&seen, change).await?;
                 }
                 Ok(())
             }
@@ -132,14 +137,14 @@ impl Feed {
     }
 
     /// An object that begins or ceases to match the selector comes and goes for this client.
-    async fn change(&mut self, change: Change) -> Result<(), Ended> {
+    async fn change(&mut self, seen: &Seen, change: Change) -> Result<(), Ended> {
         let created = change.after.as_ref().map_or(0, |stored| stored.created);
         let before = match &change.before {
-            Some(bytes) => Some(self.show(bytes, change.revision, created)?),
+            Some(bytes) => Some(self.show(seen, bytes, change.revision, created)?),
             None => None,
         };
         let after = match &change.after {
-            Some(stored) => Some(self.show(&stored.value, stored.modified, stored.created)?),
+            Some(stored) => Some(self.show(seen, &stored.value, stored.modified, stored.created)?),
             None => None,
         };
         let selector = &self.request.selector;
@@ -154,12 +159,15 @@ impl Feed {
         }
     }
 
-    fn show(&self, bytes: &[u8], modified: Revision, created: Revision) -> Result<Value, Ended> {
+    fn show(&self, seen: &Seen, bytes: &[u8], modified: Revision, created: Revision) -> Result<Value, Ended> {
         let target = &self.request.target;
-        stamp::shown_bytes(bytes, modified, created, &target.api_version(), target.info).map_err(|error| {
+        let shown = stamp::shown_bytes(bytes, modified, created, &target.api_version(), target.info);
+        let mut object = shown.map_err(|error| {
             tracing::error!(kind = target.info.plural, %error, "a stored object is no JSON; its watch ends");
             Ended
-        })
+        })?;
+        seen.complete(&mut object, target.info);
+        Ok(object)
     }
 
     async fn event(&mut self, kind: &str, object: Value) -> Result<(), Ended> {

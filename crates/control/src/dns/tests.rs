@@ -84,7 +84,11 @@ fn snapshot() -> Snapshot {
 
 /// The answer in words: `A 240.240.0.1`, `SRV 80 cart.shop.mesh.internal.`, `empty`, `no such name`.
 fn said(name: &str, kind: RecordType, turn: usize) -> String {
-    match answer(&snapshot(), &Name::from_ascii(name).unwrap(), kind, turn) {
+    said_by(&snapshot(), name, kind, turn)
+}
+
+fn said_by(snapshot: &Snapshot, name: &str, kind: RecordType, turn: usize) -> String {
+    match answer(snapshot, &Name::from_ascii(name).unwrap(), kind, turn) {
         Answer::NotOurs => "not ours".to_owned(),
         Answer::Empty { soa } => {
             assert_eq!(soa.record_type(), RecordType::SOA);
@@ -103,6 +107,37 @@ fn said(name: &str, kind: RecordType, turn: usize) -> String {
             words.collect::<Vec<_>>().join(", ")
         }
     }
+}
+
+/// The rule of the endpoints: a check that is wrong about everybody must not make a name without an address.
+#[test]
+fn when_all_are_ill_all_that_can_be_reached_answer() {
+    let ill = |name: &str, address: &str, health: Health, proxied: bool| {
+        let mut instance = Arc::unwrap_or_clone(instance(name, address, health));
+        instance.inbound_port = proxied.then_some(15006);
+        Arc::new(instance)
+    };
+    let of = |instances: Vec<Arc<Instance>>| {
+        let mut snapshot = snapshot();
+        let ports = vec![port(Some("pg"), 5432, Target::Name("pg".into()), Protocol::Tcp)];
+        let view = service("db", None, ports, instances);
+        snapshot.services.insert(view.id.clone(), Arc::new(view));
+        let said = |name: &str, kind| said_by(&snapshot, name, kind, 0);
+        (
+            said("db.shop.mesh.internal.", RecordType::A),
+            said("_pg._tcp.db.shop.mesh.internal.", RecordType::SRV),
+        )
+    };
+    let unhealthy = ill("db-1", "10.0.0.1", Health::Unhealthy, true);
+    let draining = ill("db-2", "10.0.0.2", Health::Draining, true);
+    // Without a proxy nobody could shake hands with it.
+    let bare = ill("db-3", "10.0.0.3", Health::Unhealthy, false);
+    let (addresses, locations) = of(vec![unhealthy.clone(), draining.clone(), bare.clone()]);
+    assert_eq!(addresses, "A 10.0.0.1, A 10.0.0.2");
+    assert!(locations.contains("db-1.db") && locations.contains("db-2.db") && !locations.contains("db-3"));
+    let unknown = ill("db-4", "10.0.0.4", Health::Unknown, true);
+    assert_eq!(of(vec![unhealthy, draining, unknown]).0, "A 10.0.0.4", "one that may be well is enough");
+    assert_eq!(of(vec![bare]).0, "empty");
 }
 
 #[test]

@@ -16,6 +16,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use weft_model::{Body, ExternalProtocol, Kind, Protocol};
 
 use crate::snapshot::{Instance, Port, ServiceId, ServiceView, Snapshot, Target};
+use crate::translate::endpoints;
 
 /// How long an answer may be remembered: members come and go.
 pub(crate) const TTL_SECONDS: u32 = 5;
@@ -211,12 +212,22 @@ impl Question<'_> {
         }
     }
 
-    /// The instances that may be sent work, beginning with another one each time.
+    /// The instances that may be sent work, beginning with another one each time. The rule is that of the endpoints:
+    /// the healthy and those not known to be ill; when there are none of these, all that can be reached.
     fn serving(&self, namespace: &str, name: &str) -> impl Iterator<Item = &Instance> {
-        let instances = self.view(namespace, name).map_or(&[][..], |view| &view.instances);
+        let (instances, ports) =
+            self.view(namespace, name).map_or((&[][..], &[][..]), |view| (&view.instances, &view.ports));
         let start = self.turn.checked_rem(instances.len()).unwrap_or(0);
         let (before, after) = instances.split_at(start);
-        after.iter().chain(before).map(AsRef::as_ref).filter(|instance| instance.serves())
+        let all_ill = !instances.iter().any(|instance| instance.serves());
+        let reached = |instance: &Instance| {
+            ports.iter().any(|port| endpoints::address(self.snapshot, instance, port).is_some())
+        };
+        after
+            .iter()
+            .chain(before)
+            .map(AsRef::as_ref)
+            .filter(move |instance| if all_ill { reached(instance) } else { instance.serves() })
     }
 
     fn ports(&self, namespace: &str, name: &str) -> Vec<NamedPort> {
@@ -288,6 +299,7 @@ fn protocol_name(protocol: Protocol) -> &'static str {
 fn external_name(protocol: ExternalProtocol) -> &'static str {
     match protocol {
         ExternalProtocol::Http => "http",
+        ExternalProtocol::Http2 => "http2",
         ExternalProtocol::Https => "https",
         ExternalProtocol::Tls => "tls",
         ExternalProtocol::Tcp => "tcp",

@@ -1,6 +1,6 @@
 //! Exactly once, across ends of the process that nobody announced.
 
-use weft_history::{Dimension, Query};
+use weft_history::{Callee, Dimension, Query};
 use weft_link::Bin;
 
 use super::*;
@@ -23,7 +23,7 @@ fn buckets(start_unix: u64, sequence: u64, code: u32, requests: u64) -> Buckets 
 
 fn by_code(measure: &Measure, now: u64) -> Vec<(u32, u64, u64)> {
     let query = Query {
-        service: Some("default/be4".into()),
+        callees: vec![Callee::named("default/be4")],
         from: now - 1800,
         to: now,
         by: vec![Dimension::Code],

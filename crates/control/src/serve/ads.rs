@@ -108,14 +108,17 @@ fn view(node: &Node, namespace: &str, service: &str, workload: &str) -> Result<P
         Some(value) => value.parse().map_err(|_| bad("outbound_address", &value))?,
         None => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), OUTBOUND_PORT),
     };
+    let kind = text("kind").map_or(ProxyKind::Envoy, |kind| ProxyKind::parse(&kind));
     Ok(ProxyView {
         namespace: namespace.to_owned(),
         service: service.to_owned(),
         workload: workload.to_owned(),
-        kind: text("kind").map_or(ProxyKind::Envoy, |kind| ProxyKind::parse(&kind)),
+        kind,
         inbound: SocketAddr::new(own, inbound_port),
         outbound,
         app: address("app_address")?.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        // Every Envoy does; ours says so when it does.
+        secrets: kind == ProxyKind::Envoy || text("secrets").as_deref() == Some("ads"),
     })
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -32,6 +32,8 @@ use crate::workloads::{self, WorkloadError};
 const HELLO_MAX: Duration = Duration::from_secs(10);
 /// Increments of one stream that wait for the disk at once.
 const IN_FLIGHT_MAX: usize = 64;
+/// How long the increments of an ended stream may take to be durable.
+const DRAIN_MAX: Duration = Duration::from_secs(5);
 /// First contacts a second, and how many may come at once.
 const JOINS_PER_SECOND: f64 = 50.0;
 const JOINS_BURST: f64 = 200.0;
@@ -182,18 +184,28 @@ impl LinkService for Link {
         let name = workload.to_string();
         let service = format!("{}/{}", hello.namespace, hello.service);
         self.core.proxies.connected(&name, &service, &hello.kind);
+        // Perhaps another process with another disk.
+        self.core.proxies.kept(&name, None);
         if let Some(expires) = expires {
             self.core.proxies.certificate(&name, expires);
         }
         tracing::info!(workload = %name, address = hello.address, "proxy connected");
         let (downs, stream) = mpsc::channel(IN_FLIGHT_MAX * 2);
+        // Before the welcome says which bundle is in force: what changes after it is told.
+        let bundles = self.core.authority.bundles();
         let welcome = Welcome {
             lease_seconds: u32::try_from(LEASE.as_secs()).unwrap_or(15),
             bundle_pem: self.core.authority.bundle().to_pem(),
         };
         // The channel is new and empty.
         let _ = downs.try_send(Ok(welcome.into()));
-        let session = Session { core: self.core.clone(), workload, service, downs, hold: Some(hold) };
+        // An agent beside a foreign proxy counts nothing.
+        let counts = matches!(hello.kind.as_str(), "" | "weft");
+        if counts {
+            self.core.history.opened(&name, &service, hello.started, SystemTime::now());
+        }
+        let session =
+            Session { core: self.core.clone(), workload, service, counts, downs, bundles, hold: Some(hold) };
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move { session.run(ups, shutdown).await });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -217,7 +229,9 @@ struct Session {
     core: Arc<Core>,
     workload: ServiceId,
     service: String,
+    counts: bool,
     downs: mpsc::Sender<Result<Down, Status>>,
+    bundles: watch::Receiver<weft_identity::Bundle>,
     hold: Option<Hold>,
 }
 
@@ -244,6 +258,11 @@ impl Session {
                             tracing::warn!(proxy = name, %error, "health not noted");
                         }
                     }
+                    Ok(Some(Up { message: Some(up::Message::Kept(kept)) })) => {
+                        // A time that no clock can have is nobody's.
+                        let confirmed = Duration::from_secs(kept.confirmed_unix);
+                        self.core.proxies.kept(&name, SystemTime::UNIX_EPOCH.checked_add(confirmed));
+                    }
                     // Another hello changes nothing; what a newer proxy says is not for us.
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => break,
@@ -253,15 +272,27 @@ impl Session {
                         break;
                     }
                 }
+                Ok(()) = self.bundles.changed() => {
+                    let bundle_pem = self.bundles.borrow_and_update().to_pem();
+                    if self.downs.send(Ok(weft_link::Bundle { bundle_pem }.into())).await.is_err() {
+                        break;
+                    }
+                }
                 () = self.downs.closed() => break,
                 () = shutdown.cancelled() => break,
             }
         }
         self.core.proxies.closed(&name, SystemTime::now());
+        // What came in before the end counts, also when nobody is there to be told.
+        let _ = tokio::time::timeout(DRAIN_MAX, in_flight.for_each(|_| std::future::ready(()))).await;
+        if self.counts && !shutdown.is_cancelled() {
+            self.core.history.closed(&name, SystemTime::now());
+        }
     }
 
     async fn leave(&mut self) {
         let Some(hold) = self.hold.take() else { return };
+        self.core.history.left(&self.workload.to_string());
         if hold.release()
             && let Err(error) = workloads::remove(self.core.store.as_ref(), &self.workload).await
         {

@@ -74,9 +74,10 @@ fn own_certificate(
             core.config.advertise.into_iter().chain([core.config.xds.ip()]).collect();
         let svid = core.authority.own_svid(&addresses, SystemTime::now(), ttl)?;
         let config =
-            weft_identity::tls::server_config_optional_client(&svid, core.authority.bundle(), &["h2"])?;
+            weft_identity::tls::server_config_optional_client(&svid, &core.authority.bundle(), &["h2"])?;
         Ok((svid, config))
     };
+    let mut bundles = core.authority.bundles();
     let (mut svid, config) = make(core).context("make the control plane's own certificate")?;
     let (sender, receiver) = watch::channel(config);
     let core = core.clone();
@@ -86,6 +87,8 @@ fn own_certificate(
             let wait = at.duration_since(SystemTime::now()).unwrap_or_default().max(Duration::from_secs(1));
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                // Who is believed has changed: new connections are to be judged by it.
+                Ok(()) = bundles.changed() => {}
                 () = shutdown.cancelled() => return,
             }
             match make(&core) {

@@ -1,7 +1,8 @@
 //! The resources of every view that somebody is subscribed to, kept new.
 //!
-//! One task translates each live view once a snapshot. A view whose resources come out the same is
-//! not told anything, so a change reaches only whom it concerns.
+//! One task translates each live view once a snapshot, with what views have in common made once for all
+//! of them. A view whose resources come out the same is not told anything, so a change reaches only whom it
+//! concerns.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,6 +15,7 @@ use weft_xds::resources::Builder;
 
 use crate::proxies::Proxies;
 use crate::snapshot::Snapshot;
+use crate::translate::shared::Shared;
 use crate::translate::view::ProxyView;
 use crate::translate::{self, Translation};
 
@@ -27,16 +29,27 @@ pub struct Views {
     snapshot: watch::Receiver<Arc<Snapshot>>,
     proxies: Arc<Proxies>,
     live: Mutex<BTreeMap<ProxyView, Live>>,
+    /// Of the newest snapshot that anybody was served.
+    shared: Mutex<Arc<Shared>>,
 }
 
 impl Views {
     /// None yet.
     pub fn new(snapshot: watch::Receiver<Arc<Snapshot>>, proxies: Arc<Proxies>) -> Views {
-        Views { snapshot, proxies, live: Mutex::default() }
+        let shared = Mutex::new(Arc::new(Shared::new(snapshot.borrow().clone())));
+        Views { snapshot, proxies, live: Mutex::default(), shared }
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<ProxyView, Live>> {
         self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn shared(&self, snapshot: &Arc<Snapshot>) -> Arc<Shared> {
+        let mut shared = self.shared.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if !Arc::ptr_eq(&shared.snapshot, snapshot) {
+            *shared = Arc::new(Shared::new(snapshot.clone()));
+        }
+        Arc::clone(&shared)
     }
 
     /// The resources of a view, now and whenever they change.
@@ -46,7 +59,9 @@ impl Views {
             return found.resources.subscribe();
         }
         let snapshot = self.snapshot.borrow().clone();
-        let Translation { resources, findings } = translate::for_view(&snapshot, view);
+        let shared = self.shared(&snapshot);
+        let Translation { resources, findings } =
+            translate::for_view_shared(&shared, view, Resources::builder());
         self.proxies.offered(&name(view), &resources.version, SystemTime::now());
         let (sender, receiver) = watch::channel(Arc::new(resources));
         live.insert(view.clone(), Live { resources: sender, findings });
@@ -67,10 +82,11 @@ impl Views {
         let mut snapshots = self.snapshot.clone();
         while snapshots.changed().await.is_ok() {
             let snapshot = snapshots.borrow_and_update().clone();
+            let shared = self.shared(&snapshot);
             for (view, previous) in self.forget_unused() {
                 // Between two views others get their turn: a big mesh must not stall the streams.
                 tokio::task::yield_now().await;
-                let made = translate::for_view_after(&snapshot, &view, Builder::after(previous.clone()));
+                let made = translate::for_view_shared(&shared, &view, Builder::after(previous.clone()));
                 self.publish(&view, &previous, made);
             }
         }

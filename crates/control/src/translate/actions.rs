@@ -13,6 +13,7 @@ use weft_model::{
 };
 
 use super::clusters::NOWHERE;
+use super::grants::{self, Backend};
 use super::proto::{any, duration, regex_match, uint32};
 use super::rules::{Match, Rule, escape};
 use super::view::ProxyKind;
@@ -38,15 +39,15 @@ pub fn of_rule(
     wanted: Match<'_>,
 ) -> route::Route {
     let snapshot = made.snapshot;
-    let policy = traffic::for_route(snapshot, rule.kind, rule.namespace, rule.name, rule.rule_name)
-        .or_else(|| traffic::for_service(snapshot, "Service", &service.id, port.name.as_deref()));
+    let route = (rule.kind, rule.namespace, rule.name);
+    let policy = traffic::for_route(snapshot, route, rule.rule_name, &service.id, port.name.as_deref());
     let mut built = route::Route {
         name: rule.route_name(),
         r#match: Some(super::rules::matcher(wanted, made.view.kind)),
         metadata: Some(rule.stamp().metadata()),
         ..Default::default()
     };
-    let mut forward = forward(made, policy, port, rule);
+    let mut forward = forward(made, policy.as_ref(), port, rule);
     let mut action = None;
     for filter in rule.filters {
         match filter.filter_type {
@@ -105,7 +106,7 @@ pub fn of_rule(
 pub fn to_service(made: &Made<'_>, service: &ServiceView, port: &Port) -> route::RouteAction {
     let policy = traffic::for_service(made.snapshot, "Service", &service.id, port.name.as_deref());
     let cluster = names::outbound(&service.id, port.port);
-    to_cluster(made, policy, port.protocol == weft_model::Protocol::Http2, cluster)
+    to_cluster(made, policy.as_ref(), port.protocol == weft_model::Protocol::Http2, cluster)
 }
 
 /// Forwards to one cluster by a policy.
@@ -140,14 +141,7 @@ fn forward(
     let mut weights = Vec::with_capacity(backends.len());
     for backend in &backends {
         let mut weight = ClusterWeight {
-            name: backend_cluster(
-                made,
-                rule,
-                &backend.kind,
-                backend.namespace.as_deref(),
-                &backend.name,
-                backend.port,
-            ),
+            name: backend_cluster(made, rule, &Backend::from(*backend)),
             weight: Some(uint32(backend.weight)),
             ..Default::default()
         };
@@ -204,35 +198,34 @@ fn forward(
     forward
 }
 
-/// The cluster of a backend; one without endpoints when it is not there.
-pub fn backend_cluster(
-    made: &mut Made<'_>,
-    rule: &Rule<'_>,
-    kind: &str,
-    namespace: Option<&str>,
-    name: &str,
-    port: Option<u16>,
-) -> String {
-    let service = ServiceId::new(namespace.unwrap_or(rule.namespace), name);
+/// The cluster of a backend; one without endpoints when it is not there or not for this route.
+pub fn backend_cluster(made: &mut Made<'_>, rule: &Rule<'_>, backend: &Backend<'_>) -> String {
+    let service = ServiceId::new(backend.namespace.unwrap_or(rule.namespace), backend.name);
+    let kind = backend.kind;
+    if !grants::permits(made.snapshot, (rule.kind, rule.namespace), rule.parents, backend) {
+        // Told by the model already (WFT0010), which sees the same objects.
+        return NOWHERE.to_owned();
+    }
+    let port = backend.port;
     let cluster = match kind {
         "ExternalService" => super::external::port(made.snapshot, &service, port)
             .map(|port| names::external(&service, port.port)),
-        _ => made.snapshot.services.get(&service).and_then(|view| {
+        "Service" => made.snapshot.services.get(&service).and_then(|view| {
             let number = port.or_else(|| view.default_http_port().map(|port| port.port))?;
             view.port(number).map(|port| names::outbound(&service, port.port))
         }),
+        // An object of a time when this was let in.
+        _ => None,
     };
     cluster.unwrap_or_else(|| {
-        let known = made.snapshot.object(Kind::Service, &service.namespace, &service.name).is_some();
+        let known = match kind {
+            "ExternalService" => super::external::find(made.snapshot, &service).is_some(),
+            _ => made.snapshot.object(Kind::Service, &service.namespace, &service.name).is_some(),
+        };
         let what = if known { "has no such port" } else { "does not exist" };
         let message = format!("rule {}: backend {kind} {service} {what}: its share gets 503", rule.index);
-        made.found(
-            "WFT0912",
-            Severity::Error,
-            rule.object(),
-            message,
-            "name a backend that exists, with its port",
-        );
+        let hint = "name a backend that exists, with its port";
+        made.found("WFT0912", Severity::Error, rule.object(), message, hint);
         NOWHERE.to_owned()
     })
 }
@@ -284,7 +277,7 @@ fn retries(proxy: ProxyKind, policy: Option<&TrafficPolicy>) -> route::RetryPoli
             (false, _) => on.join(","),
         },
         retriable_status_codes: again.then_some(UNAVAILABLE).into_iter().collect(),
-        num_retries: Some(uint32(wish.map_or(RETRIES, |wish| wish.attempts))),
+        num_retries: Some(uint32(wish.map_or(RETRIES, weft_model::Retry::attempts))),
         per_try_timeout: per_try.map(|per_try| duration(per_try.get())),
         retry_back_off: wish
             .and_then(|wish| wish.backoff.as_ref())
@@ -392,9 +385,7 @@ fn mirror(
     rule: &Rule<'_>,
     wish: &RequestMirror,
 ) -> route::route_action::RequestMirrorPolicy {
-    let backend = &wish.backend_ref;
-    let cluster =
-        backend_cluster(made, rule, &backend.kind, backend.namespace.as_deref(), &backend.name, backend.port);
+    let cluster = backend_cluster(made, rule, &Backend::from(&wish.backend_ref));
     let millionths = match (wish.percent, &wish.fraction) {
         (Some(percent), _) => u64::from(percent) * 10_000,
         (None, Some(fraction)) => {

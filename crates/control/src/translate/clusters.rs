@@ -36,16 +36,17 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) {
             made.builder.message(assignment.cluster_name.clone(), &assignment);
         }
     }
-    made.builder.message(NOWHERE, &nowhere());
+    made.builder.message(NOWHERE, &nowhere(NOWHERE.to_owned()));
 }
 
-fn nowhere() -> cluster::Cluster {
+/// A cluster without endpoints: a 503, whoever comes.
+pub fn nowhere(name: String) -> cluster::Cluster {
     cluster::Cluster {
-        name: NOWHERE.to_owned(),
+        name: name.clone(),
         connect_timeout: Some(duration(Duration::from_secs(1))),
         cluster_discovery_type: Some(of_type(cluster::cluster::DiscoveryType::Static)),
         load_assignment: Some(envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment {
-            cluster_name: NOWHERE.to_owned(),
+            cluster_name: name,
             ..Default::default()
         }),
         ..Default::default()
@@ -65,14 +66,13 @@ pub fn member(snapshot: &Snapshot, kind: ProxyKind, service: &ServiceView, port:
         revision: service.revision,
     };
     let http = port.protocol.is_http();
-    let mut made = base(snapshot, kind, name.clone(), policy, http.then_some(Spoken::Http2));
+    let mut made = base(snapshot, kind, name.clone(), policy.as_ref(), http.then_some(Spoken::Http2));
     made.cluster_discovery_type = Some(of_type(cluster::cluster::DiscoveryType::Eds));
     made.eds_cluster_config =
         Some(cluster::cluster::EdsClusterConfig { eds_config: Some(ads()), service_name: name });
     made.metadata = Some(stamp.metadata());
     if snapshot.mesh.mtls.mode != MtlsMode::Disabled {
-        let target = endpoints::target(service, port);
-        let sni = names::sni(target, &snapshot.zone);
+        let sni = endpoints::sni(service, port, &snapshot.zone);
         made.transport_socket = Some(tls::to_member(kind, &identities(snapshot, service), &sni, http));
     }
     made

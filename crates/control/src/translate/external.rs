@@ -10,7 +10,7 @@ use weft_model::{
     Severity,
 };
 
-use super::clusters::{Spoken, base, of_type};
+use super::clusters::{Spoken, base, nowhere, of_type};
 use super::proto::{Stamp, host};
 use super::reach::Reach;
 use super::tls::Origination;
@@ -37,10 +37,9 @@ pub fn port<'a>(snapshot: &'a Snapshot, id: &ServiceId, number: Option<u16>) -> 
 
 /// The port that the bare names mean: 80, or the only HTTP port.
 fn default_port(external: &ExternalService) -> Option<&ExternalPort> {
-    let mut http = external.ports.iter().filter(|port| port.protocol == ExternalProtocol::Http);
+    let mut http = external.ports.iter().filter(|port| port.protocol.is_http());
     let first = http.next()?;
-    let eighty =
-        external.ports.iter().find(|port| port.port == 80 && port.protocol == ExternalProtocol::Http);
+    let eighty = external.ports.iter().find(|port| port.port == 80 && port.protocol.is_http());
     eighty.or_else(|| http.next().is_none().then_some(first))
 }
 
@@ -59,9 +58,10 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) {
     for id in reach.external_clusters() {
         let Some((external, revision)) = find(made.snapshot, id) else { continue };
         for (index, port) in external.ports.iter().enumerate() {
-            if let Some(cluster) = cluster(made, id, external, port, &stamp(id, index, revision)) {
-                made.builder.message(cluster.name.clone(), &cluster);
-            }
+            // Withheld: the name stands, for routes to name, and leads nowhere.
+            let cluster = cluster(made, id, external, port, &stamp(id, index, revision))
+                .unwrap_or_else(|| nowhere(names::external(id, port.port)));
+            made.builder.message(cluster.name.clone(), &cluster);
         }
     }
 }
@@ -73,10 +73,15 @@ fn cluster(
     port: &ExternalPort,
     stamp: &Stamp<'_>,
 ) -> Option<cluster::Cluster> {
-    let http = port.protocol == ExternalProtocol::Http;
+    let spoken = match port.protocol {
+        ExternalProtocol::Http => Some(Spoken::Http1),
+        ExternalProtocol::Http2 => Some(Spoken::Http2),
+        _ => None,
+    };
     let policy = traffic::for_service(made.snapshot, "ExternalService", id, port.name.as_deref());
     let name = names::external(id, port.port);
-    let mut built = base(made.snapshot, made.view.kind, name.clone(), policy, http.then_some(Spoken::Http1));
+    let mut built = base(made.snapshot, made.view.kind, name.clone(), policy.as_ref(), spoken);
+    let check_port = policy.and_then(|policy| policy.health_check).and_then(|check| check.port);
     let target = port.target_port.unwrap_or(port.port);
     let mut endpoints: Vec<(&str, u16)> =
         external.endpoints.iter().map(|e| (e.address.as_str(), e.port.unwrap_or(target))).collect();
@@ -95,7 +100,7 @@ fn cluster(
     built.load_assignment = Some(endpoint::ClusterLoadAssignment {
         cluster_name: name,
         endpoints: vec![endpoint::LocalityLbEndpoints {
-            lb_endpoints: endpoints.iter().map(|(address, port)| one(address, *port)).collect(),
+            lb_endpoints: endpoints.iter().map(|(address, port)| one(address, *port, check_port)).collect(),
             ..Default::default()
         }],
         ..Default::default()
@@ -130,22 +135,37 @@ fn cluster(
             (None, None) => None,
         };
         let client = match &wish.client_secret_ref {
-            Some(wanted) => Some((secret(made, wanted, "tls.crt")?, secret(made, wanted, "tls.key")?)),
+            Some(_) if !made.view.secrets => {
+                let message = format!(
+                    "a {} proxy takes no secrets by name: the key is not sent to it, and the port is withheld",
+                    made.view.kind.as_str()
+                );
+                let hint = "update the proxy, or remove clientSecretRef";
+                made.found("WFT0914", Severity::Error, format!("ExternalService {id}"), message, hint);
+                return None;
+            }
+            Some(wanted) => {
+                let (chain, key) = (secret(made, wanted, "tls.crt")?, secret(made, wanted, "tls.key")?);
+                let name = names::client_secret(&id.namespace, &wanted.name);
+                made.builder.message(name.clone(), &tls::client_secret(&name, &chain, &key));
+                Some(name)
+            }
             None => None,
         };
         let sni =
             wish.sni.as_deref().or_else(|| external.hosts.first().map(String::as_str)).unwrap_or_default();
-        let wanted = Origination { sni, ca_pem: ca.as_deref(), client, http };
+        let wanted = Origination { sni, ca_pem: ca.as_deref(), client: client.as_deref(), spoken };
         built.transport_socket = Some(tls::to_external(made.view.kind, &wanted));
     }
     Some(built)
 }
 
-fn one(address: &str, port: u16) -> endpoint::LbEndpoint {
+fn one(address: &str, port: u16, check_port: Option<u16>) -> endpoint::LbEndpoint {
     endpoint::LbEndpoint {
         host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(endpoint::Endpoint {
             address: Some(host(address, port)),
             hostname: address.to_owned(),
+            health_check_config: check_port.map(super::endpoints::health_check_at),
             ..Default::default()
         })),
         health_status: core::HealthStatus::Healthy as i32,
@@ -167,7 +187,7 @@ pub fn virtual_hosts(made: &mut Made<'_>, reach: &Reach, hosts: &mut Vec<route::
         for (index, port) in external.ports.iter().enumerate() {
             let stamp = stamp(id, index, revision);
             let bare = default_port(external) == Some(port);
-            let http = port.protocol == ExternalProtocol::Http;
+            let http = port.protocol.is_http();
             let name = names::external(id, port.port);
             let names = names::hosts(id, &made.snapshot.zone, &made.view.namespace);
             // The real hosts' default port in plain HTTP is 80; a bare host means that port only.
@@ -177,7 +197,7 @@ pub fn virtual_hosts(made: &mut Made<'_>, reach: &Reach, hosts: &mut Vec<route::
                 if !http {
                     return vec![routes::tunnel(&stamp, id.to_string(), name.clone())];
                 }
-                let mut forward = actions::to_cluster(made, policy, false, name.clone());
+                let mut forward = actions::to_cluster(made, policy.as_ref(), false, name.clone());
                 forward.host_rewrite_specifier =
                     rewrite.cloned().map(route::route_action::HostRewriteSpecifier::HostRewriteLiteral);
                 vec![route::Route {

@@ -3,24 +3,27 @@
 //!
 //! A caller that says no SNI of ours (an older gRPC client without a proxy) gets the first port that
 //! speaks HTTP/2, or else the first HTTP port. With mTLS strict there is no chain for plaintext: such a
-//! connection is closed and counted.
+//! connection is closed and counted. Otherwise a captured connection in the clear is known by where it was
+//! going, and any other gets the first HTTP port, or else the first port.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac as HttpRbac, RbacPerRoute};
+use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
 use envoy_types::pb::google::protobuf as google;
-use weft_model::{MtlsMode, Protocol};
+use weft_model::{MtlsMode, Protocol, Severity};
 
 use super::clusters::{Spoken, base, of_type};
 use super::manager::{self, Wanted};
@@ -28,12 +31,16 @@ use super::policies::{self, Guarded, Rules};
 use super::proto::{Stamp, ads, any, duration, socket, uint32};
 use super::view::ProxyKind;
 use super::{Made, endpoints, names, rules, tls};
-use crate::snapshot::ServiceId;
+use crate::snapshot::{Instance, ServiceId, Snapshot, Target};
 
 /// How long a connection may take to say whether it is TLS.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// No limit of our own before the app: callers have theirs.
 const UNLIMITED: u32 = u32::MAX;
+
+/// The chain of members that say no name of ours, and the one of bytes in the clear.
+const ANY: &str = "inbound|any";
+const PLAIN: &str = "inbound|plain";
 
 /// What the filters are called by which an Envoy's routes give their rules.
 const AUDIT: &str = "weft.audit";
@@ -49,57 +56,66 @@ struct AppPort {
     protocol: Protocol,
     guarded: Guarded,
     stamp: Option<(ServiceId, usize, u64)>,
+    /// What Services call it, who may be called by it instead of by the number.
+    names: BTreeSet<String>,
 }
 
 /// The listener `inbound` and a cluster for each of the app's ports.
 pub fn build(made: &mut Made<'_>) {
-    let ports = app_ports(made);
-    let mut chains = Vec::new();
-    let (mut first_http, mut first_http2) = (None, None);
+    let ports = app_ports(made.snapshot, &made.view.namespace, &made.view.workload, &made.view.service);
+    let mode = made.snapshot.mesh.mtls.mode;
+    let nameless = first(&ports, |port| port.protocol == Protocol::Http2)
+        .or_else(|| first(&ports, |port| port.protocol.is_http()));
+    let plain = plain(&ports).filter(|_| mode != MtlsMode::Strict);
+    let mut encrypted = Vec::new();
+    let mut in_clear = Vec::new();
+    let (mut any, mut rest) = (None, None);
     for (number, port) in &ports {
         let cluster = app(made, *number, port);
         made.builder.message(cluster.name.clone(), &cluster);
         let rules = policies::rules(made, &port.guarded);
         let filters = filters(made, *number, port, &rules);
-        if port.protocol.is_http() && first_http.is_none() {
-            first_http = Some(filters.clone());
+        let http = port.protocol.is_http();
+        if mode != MtlsMode::Disabled {
+            let zone = &made.snapshot.zone;
+            let by_name = port.names.iter().map(|name| names::sni_by_name(name, zone));
+            let server_names = [names::sni(*number, zone)].into_iter().chain(by_name).collect();
+            let by = Wish { server_names, ..Wish::default() };
+            encrypted.push(chain(made, names::inbound(*number), by, Some(http), filters.clone()));
+            if nameless == Some(*number) {
+                any = Some(chain(made, ANY.to_owned(), Wish::default(), Some(http), filters.clone()));
+            }
         }
-        if port.protocol == Protocol::Http2 && first_http2.is_none() {
-            first_http2 = Some(filters.clone());
-        }
-        if made.snapshot.mesh.mtls.mode != MtlsMode::Disabled {
-            let server_name = names::sni(*number, &made.snapshot.zone);
-            let name = names::inbound(*number);
-            chains.push(chain(made, name, Some(server_name), true, port.protocol.is_http(), filters));
-        } else if first_http.is_none() && chains.is_empty() {
-            // In the clear nothing tells ports apart; without HTTP the first one is meant.
-            chains.push(chain(made, names::inbound(*number), None, false, false, filters));
-        }
-    }
-    if let Some(filters) = first_http {
-        if made.snapshot.mesh.mtls.mode != MtlsMode::Disabled {
-            let nameless = first_http2.unwrap_or_else(|| filters.clone());
-            chains.push(chain(made, "inbound|any".to_owned(), None, true, true, nameless));
-        }
-        if made.snapshot.mesh.mtls.mode != MtlsMode::Strict {
-            chains.truncate(if made.snapshot.mesh.mtls.mode == MtlsMode::Disabled { 0 } else { usize::MAX });
-            chains.push(chain(made, "inbound|plain".to_owned(), None, false, true, filters));
+        if mode != MtlsMode::Strict {
+            if ports.len() > 1 {
+                let by = Wish { port: Some(*number), ..Wish::default() };
+                in_clear.push(chain(made, format!("{PLAIN}|{number}"), by, None, filters.clone()));
+            }
+            if plain == Some(*number) {
+                rest = Some(chain(made, PLAIN.to_owned(), Wish::default(), None, filters));
+            }
         }
     }
+    if let Some(plain) = plain.filter(|_| !in_clear.is_empty()) {
+        tell_what_is_not_served(made, &ports, plain);
+    }
+    let captured = !in_clear.is_empty();
+    let chains: Vec<_> = encrypted.into_iter().chain(any).chain(in_clear).chain(rest).collect();
     if chains.is_empty() {
         return;
     }
-    let strict_plain = made.snapshot.mesh.mtls.mode == MtlsMode::Disabled;
-    let inspector = listener::ListenerFilter {
-        name: "envoy.filters.listener.tls_inspector".to_owned(),
-        config_type: Some(listener::listener_filter::ConfigType::TypedConfig(any(&TlsInspector::default()))),
-        ..Default::default()
-    };
+    let inspector = listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default());
+    let destination = listener_filter("envoy.filters.listener.original_dst", &OriginalDst::default());
+    let listener_filters = [(captured, destination), (mode != MtlsMode::Disabled, inspector)];
     let built = listener::Listener {
         name: names::INBOUND.to_owned(),
         address: Some(socket(made.view.inbound)),
         filter_chains: chains,
-        listener_filters: if strict_plain { Vec::new() } else { vec![inspector] },
+        listener_filters: listener_filters
+            .into_iter()
+            .filter(|(wanted, _)| *wanted)
+            .map(|(_, it)| it)
+            .collect(),
         listener_filters_timeout: Some(duration(INSPECT_TIMEOUT)),
         traffic_direction: envoy_types::pb::envoy::config::core::v3::TrafficDirection::Inbound as i32,
         ..Default::default()
@@ -107,17 +123,49 @@ pub fn build(made: &mut Made<'_>) {
     made.builder.message(names::INBOUND, &built);
 }
 
-/// The ports of the app behind this view: what Services lead to it, then what its Workload says.
-fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
+fn listener_filter<M: prost::Message + prost::Name>(name: &str, config: &M) -> listener::ListenerFilter {
+    listener::ListenerFilter {
+        name: name.to_owned(),
+        config_type: Some(listener::listener_filter::ConfigType::TypedConfig(any(config))),
+        ..Default::default()
+    }
+}
+
+fn first(ports: &BTreeMap<u16, AppPort>, test: impl Fn(&AppPort) -> bool) -> Option<u16> {
+    ports.iter().find(|(_, port)| test(port)).map(|(number, _)| *number)
+}
+
+/// The port that is meant by bytes in the clear which nothing else tells apart.
+fn plain(ports: &BTreeMap<u16, AppPort>) -> Option<u16> {
+    first(ports, |port| port.protocol.is_http()).or_else(|| first(ports, |_| true))
+}
+
+/// The port of an instance that callers reach in the clear by dialling its proxy.
+pub fn plain_port(snapshot: &Snapshot, instance: &Instance) -> Option<u16> {
+    plain(&app_ports(snapshot, &instance.namespace, &instance.name, &instance.service))
+}
+
+fn tell_what_is_not_served(made: &mut Made<'_>, ports: &BTreeMap<u16, AppPort>, plain: u16) {
+    let others: Vec<String> =
+        ports.keys().filter(|number| **number != plain).map(ToString::to_string).collect();
+    let message = format!(
+        "in the clear, ports {} are reached by captured connections only: who dials the proxy itself gets port {plain}",
+        others.join(", ")
+    );
+    let object = format!("Service {}", made.view.id());
+    made.found("WFT0915", Severity::Warning, object, message, "use mTLS Strict, or capture connections");
+}
+
+/// The ports of the app behind a workload's proxy: what Services lead to it, then what the Workload says.
+fn app_ports(snapshot: &Snapshot, namespace: &str, workload: &str, service: &str) -> BTreeMap<u16, AppPort> {
     let mut ports: BTreeMap<u16, AppPort> = BTreeMap::new();
-    let snapshot = made.snapshot;
-    let own =
-        snapshot.instances.get(&ServiceId::new(made.view.namespace.as_str(), made.view.workload.as_str()));
-    for service in snapshot.services.values().filter(|s| s.id.namespace == made.view.namespace) {
+    let id = ServiceId::new(namespace, service);
+    let own = snapshot.instances.get(&ServiceId::new(namespace, workload));
+    for service in snapshot.services.values().filter(|s| s.id.namespace == namespace) {
         let selects = match own {
             Some(own) => service.instances.iter().any(|instance| instance.name == own.name),
             // The Workload is on its way; until then the service of its name speaks for it.
-            None => service.id.name == made.view.service,
+            None => service.id == id,
         };
         if !selects {
             continue;
@@ -130,7 +178,11 @@ fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
                 protocol: port.protocol,
                 guarded: Guarded { port: number, http: port.protocol.is_http(), services: Vec::new() },
                 stamp: Some((service.id.clone(), index, service.revision)),
+                names: BTreeSet::new(),
             });
+            if let Target::Name(name) = &port.target {
+                entry.names.insert(name.clone());
+            }
             entry.guarded.services.push((service.id.clone(), port.name.clone(), Some(port.port)));
         }
     }
@@ -144,9 +196,10 @@ fn app_ports(made: &Made<'_>) -> BTreeMap<u16, AppPort> {
             guarded: Guarded {
                 port: *number,
                 http: protocol.is_http(),
-                services: vec![(made.view.id(), name.clone(), None)],
+                services: vec![(id.clone(), name.clone(), None)],
             },
             stamp: None,
+            names: BTreeSet::new(),
         });
     }
     ports
@@ -261,6 +314,8 @@ fn http(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> list
         paths_matter: rules.paths,
         connect: false,
         tell_caller: true,
+        // What a caller's framework adds must not cost the call; it must only not reach an app that misreads it.
+        underscores: HeadersWithUnderscoresAction::DropHeader,
     };
     manager::filter(&made.snapshot.mesh, wanted)
 }
@@ -346,27 +401,35 @@ pub fn tcp_proxy(
     }
 }
 
+/// What a chain is chosen by.
+#[derive(Default)]
+struct Wish {
+    server_names: Vec<String>,
+    port: Option<u16>,
+}
+
+/// A chain; `encrypted` says whether HTTP is inside, and is nothing in the clear.
 fn chain(
     made: &Made<'_>,
     name: String,
-    server_name: Option<String>,
-    encrypted: bool,
-    http: bool,
+    by: Wish,
+    encrypted: Option<bool>,
     filters: Vec<listener::Filter>,
 ) -> listener::FilterChain {
-    let transport = if encrypted { "tls" } else { "raw_buffer" };
+    let transport = if encrypted.is_some() { "tls" } else { "raw_buffer" };
     // Without an inspector nobody says "raw_buffer"; then the chain simply takes everything.
     let inspected = made.snapshot.mesh.mtls.mode != MtlsMode::Disabled;
     listener::FilterChain {
         name,
-        filter_chain_match: inspected.then(|| listener::FilterChainMatch {
-            server_names: server_name.into_iter().collect(),
-            transport_protocol: transport.to_owned(),
+        filter_chain_match: (inspected || by.port.is_some()).then(|| listener::FilterChainMatch {
+            server_names: by.server_names,
+            destination_port: by.port.map(|port| uint32(port.into())),
+            transport_protocol: if inspected { transport.to_owned() } else { String::new() },
             ..Default::default()
         }),
         filters,
         transport_socket: encrypted
-            .then(|| tls::from_member(made.view.kind, &made.snapshot.trust_domain, http)),
+            .map(|http| tls::from_member(made.view.kind, &made.snapshot.trust_domain, http)),
         ..Default::default()
     }
 }

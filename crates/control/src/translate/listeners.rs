@@ -2,6 +2,7 @@
 //! that binds no port for each TCP service's virtual address, where captured connections arrive.
 
 use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
@@ -10,9 +11,10 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::tcp_pro
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
-use weft_model::{Body, ExternalProtocol, Kind};
+use weft_model::{Body, ExternalProtocol, Kind, ParentRef};
 
 use super::clusters::NOWHERE;
+use super::grants::Backend;
 use super::manager::{self, Wanted};
 use super::proto::{Stamp, ads, any, boolean, duration, socket, uint32};
 use super::reach::Reach;
@@ -22,8 +24,8 @@ use crate::snapshot::{Port, ServiceView};
 
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The listener `outbound` and the virtual addresses' listeners.
-pub fn build(made: &mut Made<'_>, reach: &Reach) {
+/// The virtual addresses' listeners, and the listener `outbound` but for its address.
+pub fn build(made: &mut Made<'_>, reach: &Reach) -> listener::Listener {
     let mut by_name = Vec::new();
     for id in &reach.services {
         let Some(service) = made.snapshot.services.get(id).cloned() else { continue };
@@ -49,9 +51,7 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) {
     }
     for id in &reach.externals {
         let Some((service, revision)) = external::find(made.snapshot, id) else { continue };
-        for (index, port) in
-            service.ports.iter().enumerate().filter(|(_, p)| p.protocol != ExternalProtocol::Http)
-        {
+        for (index, port) in service.ports.iter().enumerate().filter(|(_, p)| !p.protocol.is_http()) {
             let name = names::external(id, port.port);
             let to = ClusterSpecifier::Cluster(name.clone());
             if port.protocol != ExternalProtocol::Tcp {
@@ -73,8 +73,13 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) {
             }
         }
     }
-    let outbound = outbound(made, reach, by_name);
-    made.builder.message(names::OUTBOUND, &outbound);
+    outbound(made, reach, by_name)
+}
+
+/// The listener `outbound` of this view.
+pub fn outbound_at(made: &mut Made<'_>, outbound: &listener::Listener) {
+    let here = listener::Listener { address: Some(socket(made.view.outbound)), ..outbound.clone() };
+    made.builder.message(names::OUTBOUND, &here);
 }
 
 type ByName = (String, Vec<String>, Option<u16>, ClusterSpecifier);
@@ -109,6 +114,8 @@ fn outbound(made: &Made<'_>, reach: &Reach, by_name: Vec<ByName>) -> listener::L
         paths_matter: paths_matter(made, reach),
         connect: true,
         tell_caller: false,
+        // The app's own words, and services outside may want them; a member's proxy leaves them out by itself.
+        underscores: HeadersWithUnderscoresAction::Allow,
     };
     let inspector = listener::ListenerFilter {
         name: "envoy.filters.listener.tls_inspector".to_owned(),
@@ -127,7 +134,6 @@ fn outbound(made: &Made<'_>, reach: &Reach, by_name: Vec<ByName>) -> listener::L
     });
     listener::Listener {
         name: names::OUTBOUND.to_owned(),
-        address: Some(socket(made.view.outbound)),
         filter_chains: chains,
         listener_filters: if inspect { vec![inspector] } else { Vec::new() },
         listener_filters_timeout: inspect.then(|| duration(INSPECT_TIMEOUT)),
@@ -152,19 +158,29 @@ fn paths_matter(made: &Made<'_>, reach: &Reach) -> bool {
 /// Where connections to a TCP port go: the service, or what a TCPRoute says.
 fn tcp_clusters(made: &mut Made<'_>, service: &ServiceView, port: &Port) -> ClusterSpecifier {
     let snapshot = made.snapshot;
+    let mut found = Vec::new();
     for (id, stamped) in snapshot.of_kind(Kind::TCPRoute) {
         let Body::TcpRoute(route) = &stamped.object.body else { continue };
-        if !route.parent_refs.iter().any(|parent| rules::fits(parent, &id.namespace, service, port)) {
+        let fits = |parent: &ParentRef| rules::fits(parent, &id.namespace, service, port);
+        let speaks = rules::speaks(&id.namespace, &service.id.namespace, &made.view.namespace);
+        let Some(rule) = route.rules.first().filter(|_| speaks && route.parent_refs.iter().any(fits)) else {
             continue;
-        }
-        let Some(rule) = route.rules.first() else { continue };
+        };
+        let age = stamped.object.meta.creation_timestamp.as_deref().unwrap_or("");
+        // The same order as of HTTP routes: a consumer's own, then the older, then the first by name.
+        let place = (id.namespace == service.id.namespace, age, &id.namespace, &id.name);
+        found.push((place, id, stamped.revision, route, rule));
+    }
+    found.sort_by_key(|(place, ..)| *place);
+    if let Some((_, id, revision, route, rule)) = found.into_iter().next() {
         let named = Rule {
             kind: "TCPRoute",
             namespace: &id.namespace,
             name: &id.name,
             index: 0,
             rule_name: rule.name.as_deref(),
-            revision: stamped.revision,
+            parents: &route.parent_refs,
+            revision,
             filters: &[],
             backends: &rule.backend_refs,
             timeouts: None,
@@ -172,9 +188,7 @@ fn tcp_clusters(made: &mut Made<'_>, service: &ServiceView, port: &Port) -> Clus
         };
         let mut clusters = Vec::new();
         for backend in rule.backend_refs.iter().filter(|backend| backend.weight > 0) {
-            let namespace = backend.namespace.as_deref();
-            let name =
-                actions::backend_cluster(made, &named, &backend.kind, namespace, &backend.name, backend.port);
+            let name = actions::backend_cluster(made, &named, &Backend::from(backend));
             clusters.push(ClusterWeight { name, weight: backend.weight, ..Default::default() });
         }
         return match clusters.as_slice() {

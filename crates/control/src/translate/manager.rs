@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use envoy_types::pb::envoy::config::accesslog::v3 as accesslog;
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
@@ -40,6 +41,9 @@ pub struct Wanted {
     pub connect: bool,
     /// Whether the caller's identity is told to the app.
     pub tell_caller: bool,
+    /// What becomes of header fields with a `_` in their names: many an app takes `x_role` for `x-role`, which
+    /// policies and proxies before it did not look at.
+    pub underscores: HeadersWithUnderscoresAction,
 }
 
 /// A connection manager as a network filter.
@@ -70,6 +74,7 @@ pub fn filter(mesh: &Mesh, wanted: Wanted) -> listener::Filter {
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             idle_timeout: Some(duration(mesh.defaults.idle_timeout.get())),
             max_headers_count: Some(uint32(HEADERS_MAX)),
+            headers_with_underscores_action: wanted.underscores as i32,
             ..Default::default()
         }),
         http2_protocol_options: Some(core::Http2ProtocolOptions {

@@ -9,6 +9,7 @@ pub mod actions;
 pub mod clusters;
 pub mod endpoints;
 pub mod external;
+pub mod grants;
 pub mod grpc;
 pub mod inbound;
 pub mod listeners;
@@ -19,9 +20,12 @@ pub mod proto;
 pub mod reach;
 pub mod routes;
 pub mod rules;
+pub mod shared;
 pub mod tls;
 pub mod traffic;
 pub mod view;
+
+use std::sync::Arc;
 
 use weft_model::{Finding, Severity};
 use weft_xds::Resources;
@@ -29,6 +33,7 @@ use weft_xds::resources::Builder;
 
 use crate::snapshot::Snapshot;
 use reach::Reach;
+use shared::{Part, Shared};
 use view::{ProxyKind, ProxyView};
 
 /// What a view gets, and what its operator should know.
@@ -47,16 +52,32 @@ pub fn for_view(snapshot: &Snapshot, view: &ProxyView) -> Translation {
 
 /// The same, into a builder that knows the resources before, to share what did not change.
 pub fn for_view_after(snapshot: &Snapshot, view: &ProxyView, builder: Builder) -> Translation {
+    translate(snapshot, view, builder, |reach| Arc::new(shared::part(snapshot, view, reach)))
+}
+
+/// The same, with what other views of the snapshot have made already.
+pub fn for_view_shared(shared: &Shared, view: &ProxyView, builder: Builder) -> Translation {
+    translate(&shared.snapshot, view, builder, |reach| shared.part(view, reach))
+}
+
+fn translate(
+    snapshot: &Snapshot,
+    view: &ProxyView,
+    builder: Builder,
+    part: impl FnOnce(&Reach) -> Arc<Part>,
+) -> Translation {
     let mut made = Made { snapshot, view, builder, findings: Vec::new() };
     let reach = Reach::of(snapshot, view);
     if view.kind == ProxyKind::Grpc {
         grpc::build(&mut made, &reach);
     } else {
-        clusters::build(&mut made, &reach);
-        external::build(&mut made, &reach);
+        let part = part(&reach);
+        for resource in &part.resources {
+            made.builder.put(Arc::clone(resource));
+        }
+        made.findings.extend(part.findings.iter().cloned());
+        listeners::outbound_at(&mut made, &part.outbound);
         inbound::build(&mut made);
-        listeners::build(&mut made, &reach);
-        routes::build(&mut made, &reach);
     }
     let resources = made.builder.build(&snapshot.revision.to_string());
     let mut findings = made.findings;

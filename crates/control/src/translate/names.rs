@@ -56,6 +56,16 @@ pub fn sni(port: u16, zone: &str) -> String {
     format!("p{port}.{zone}")
 }
 
+/// The SNI for a port that instances call by one name and number differently.
+pub fn sni_by_name(name: &str, zone: &str) -> String {
+    format!("p-{name}.{zone}")
+}
+
+/// A client certificate of a namespace's Secret.
+pub fn client_secret(namespace: &str, secret: &str) -> String {
+    format!("client|{secret}.{namespace}")
+}
+
 /// The identity of a service's members.
 pub fn identity(trust_domain: &str, namespace: &str, service: &str) -> String {
     format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service}")

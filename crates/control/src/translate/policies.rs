@@ -53,8 +53,11 @@ pub fn rules(made: &mut Made<'_>, guarded: &Guarded) -> Rules {
         for (index, rule) in policy.rules.iter().enumerate() {
             let ports = numbers(policy, guarded);
             let built = built(rule, policy.action, (guarded, &ports), &id.namespace, &snapshot.trust_domain);
-            let Some(built) = built else { continue };
-            if !guarded.http && rule.to.iter().any(|to| !to.methods.is_empty() || !to.paths.is_empty()) {
+            let unseen = |to: &AccessTo| {
+                let here = to.ports.is_empty() || to.ports.iter().any(|port| ports.contains(port));
+                here && !(to.methods.is_empty() && to.paths.is_empty())
+            };
+            if !guarded.http && rule.to.iter().any(unseen) {
                 let message =
                     format!("rules[{index}] names methods or paths, which port {} can't see", guarded.port);
                 let hint = "give the rule the ports that speak HTTP, or give the port its appProtocol";
@@ -66,6 +69,7 @@ pub fn rules(made: &mut Made<'_>, guarded: &Guarded) -> Rules {
                     hint,
                 );
             }
+            let Some(built) = built else { continue };
             paths |= guarded.http && rule.to.iter().any(|to| !to.paths.is_empty());
             let name = match policy.rules.len() {
                 1 => format!("AccessPolicy/{}/{}", id.namespace, id.name),

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 
 use weft_model::{AccessAction, AccessFrom, AccessPolicy, Body, HttpFilter, Kind, TargetRef};
 
-use super::names;
+use super::grants::{self, Backend};
 use super::view::ProxyView;
+use super::{names, rules};
 use crate::snapshot::{ServiceId, Snapshot};
 
 /// The services in reach.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Reach {
     /// Services that have names here.
     pub services: BTreeSet<ServiceId>,
@@ -36,7 +37,7 @@ impl Reach {
             }
         }
         reach.add_invited(snapshot, view);
-        reach.add_backends(snapshot);
+        reach.add_backends(snapshot, view);
         reach
     }
 
@@ -65,26 +66,27 @@ impl Reach {
         }
     }
 
-    fn add_backends(&mut self, snapshot: &Snapshot) {
+    fn add_backends(&mut self, snapshot: &Snapshot, view: &ProxyView) {
         let mut named = Vec::new();
         for (id, stamped) in &snapshot.objects {
             let (parents, backends) = match &stamped.object.body {
                 Body::HttpRoute(route) => {
                     let refs = route.rules.iter().flat_map(|rule| {
                         let mirrors = rule.filters.iter().filter_map(mirror);
-                        rule.backend_refs.iter().map(backend).chain(mirrors)
+                        rule.backend_refs.iter().map(Backend::from).chain(mirrors)
                     });
                     (&route.parent_refs, refs.collect::<Vec<_>>())
                 }
                 Body::GrpcRoute(route) => {
                     let refs = route.rules.iter().flat_map(|rule| {
                         let mirrors = rule.filters.iter().filter_map(mirror);
-                        rule.backend_refs.iter().map(backend).chain(mirrors)
+                        rule.backend_refs.iter().map(Backend::from).chain(mirrors)
                     });
                     (&route.parent_refs, refs.collect())
                 }
                 Body::TcpRoute(route) => {
-                    let refs = route.rules.iter().flat_map(|rule| rule.backend_refs.iter().map(backend));
+                    let refs =
+                        route.rules.iter().flat_map(|rule| rule.backend_refs.iter().map(Backend::from));
                     (&route.parent_refs, refs.collect())
                 }
                 _ => continue,
@@ -92,36 +94,40 @@ impl Reach {
             let attached = parents.iter().filter(|parent| parent.is_service()).any(|parent| {
                 let namespace = parent.namespace.as_deref().unwrap_or(&id.namespace);
                 self.services.contains(&ServiceId::new(namespace, parent.name.as_str()))
+                    && rules::speaks(&id.namespace, namespace, &view.namespace)
             });
             if attached {
-                named.extend(backends.into_iter().map(|(kind, namespace, name)| {
-                    (kind, ServiceId::new(namespace.unwrap_or(&id.namespace), name))
+                let route = (id.kind.info().name, id.namespace.as_str());
+                let permitted =
+                    backends.into_iter().filter(|backend| grants::permits(snapshot, route, parents, backend));
+                named.extend(permitted.map(|backend| {
+                    let namespace = backend.namespace.unwrap_or(&id.namespace);
+                    (backend.kind, ServiceId::new(namespace, backend.name))
                 }));
             }
         }
         for (kind, service) in named {
-            if kind == "ExternalService" {
-                let known =
-                    snapshot.object(Kind::ExternalService, &service.namespace, &service.name).is_some();
-                if known && !self.externals.contains(&service) {
-                    self.external_backends.insert(service);
+            match kind {
+                "ExternalService" => {
+                    let known =
+                        snapshot.object(Kind::ExternalService, &service.namespace, &service.name).is_some();
+                    if known && !self.externals.contains(&service) {
+                        self.external_backends.insert(service);
+                    }
                 }
-            } else if snapshot.services.contains_key(&service) && !self.services.contains(&service) {
-                self.backends.insert(service);
+                "Service"
+                    if snapshot.services.contains_key(&service) && !self.services.contains(&service) =>
+                {
+                    self.backends.insert(service);
+                }
+                _ => {}
             }
         }
     }
 }
 
-type Named<'a> = (&'a str, Option<&'a str>, &'a str);
-
-fn backend(backend: &weft_model::BackendRef) -> Named<'_> {
-    (&backend.kind, backend.namespace.as_deref(), &backend.name)
-}
-
-fn mirror(filter: &HttpFilter) -> Option<Named<'_>> {
-    let backend = &filter.request_mirror.as_ref()?.backend_ref;
-    Some((&backend.kind, backend.namespace.as_deref(), &backend.name))
+fn mirror(filter: &HttpFilter) -> Option<Backend<'_>> {
+    Some(Backend::from(&filter.request_mirror.as_ref()?.backend_ref))
 }
 
 /// Whether a policy's targets name this service (of the policy's namespace).

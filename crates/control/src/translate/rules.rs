@@ -25,6 +25,8 @@ pub struct Rule<'a> {
     pub index: usize,
     /// Its own name.
     pub rule_name: Option<&'a str>,
+    /// What it is attached to.
+    pub parents: &'a [ParentRef],
     /// The route's last change.
     pub revision: u64,
     /// What is done to requests.
@@ -86,11 +88,8 @@ pub fn attached<'a>(
             Body::GrpcRoute(route) => &route.parent_refs,
             _ => continue,
         };
-        if !parents.iter().any(|parent| fits(parent, &id.namespace, service, port)) {
-            continue;
-        }
-        // A route beside its service speaks for all callers; one elsewhere for callers of its own namespace.
-        if id.namespace != service.id.namespace && id.namespace != caller_namespace {
+        let fits = |parent: &ParentRef| fits(parent, &id.namespace, service, port);
+        if !parents.iter().any(fits) || !speaks(&id.namespace, &service.id.namespace, caller_namespace) {
             continue;
         }
         let created = stamped.object.meta.creation_timestamp.as_deref().unwrap_or("");
@@ -100,6 +99,7 @@ pub fn attached<'a>(
             name: &id.name,
             index,
             rule_name,
+            parents,
             revision: stamped.revision,
             filters,
             backends,
@@ -109,7 +109,7 @@ pub fn attached<'a>(
         let mut add = |rule: Rule<'a>, matches: Vec<Match<'a>>| {
             let matches = if matches.is_empty() { vec![Match::Any] } else { matches };
             for (place, wanted) in matches.into_iter().enumerate() {
-                let order = order(wanted, created, &rule, place);
+                let order = order(wanted, created, &rule, place, &service.id.namespace);
                 found.push((order, rule.clone(), wanted));
             }
         };
@@ -137,6 +137,12 @@ pub fn attached<'a>(
     found.into_iter().map(|(_, rule, wanted)| (rule, wanted)).collect()
 }
 
+/// Whether a route has a say: one beside its Service (the producer's) speaks to all callers, one elsewhere
+/// (a consumer's) to callers of its own namespace only.
+pub fn speaks(route_namespace: &str, service_namespace: &str, caller_namespace: &str) -> bool {
+    route_namespace == service_namespace || route_namespace == caller_namespace
+}
+
 /// Whether a parent reference means this port of this service.
 pub fn fits(parent: &ParentRef, route_namespace: &str, service: &ServiceView, port: &Port) -> bool {
     parent.is_service()
@@ -149,6 +155,8 @@ pub fn fits(parent: &ParentRef, route_namespace: &str, service: &ServiceView, po
 /// Smaller is tried first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Order<'a> {
+    /// A consumer's own route comes before what the Service's owner says to all callers.
+    of_owner: bool,
     path: (u8, std::cmp::Reverse<usize>),
     any_method: bool,
     headers: std::cmp::Reverse<usize>,
@@ -157,7 +165,7 @@ struct Order<'a> {
     place: (usize, usize),
 }
 
-fn order<'a>(wanted: Match<'a>, created: &'a str, rule: &Rule<'a>, place: usize) -> Order<'a> {
+fn order<'a>(wanted: Match<'a>, created: &'a str, rule: &Rule<'a>, place: usize, owner: &str) -> Order<'a> {
     let (path, any_method, headers, query) = match wanted {
         Match::Any => ((2, 1), true, 0, 0),
         Match::Http(http) => {
@@ -185,6 +193,7 @@ fn order<'a>(wanted: Match<'a>, created: &'a str, rule: &Rule<'a>, place: usize)
         }
     };
     Order {
+        of_owner: rule.namespace == owner,
         path: (path.0, std::cmp::Reverse(path.1)),
         any_method,
         headers: std::cmp::Reverse(headers),

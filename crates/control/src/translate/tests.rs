@@ -33,6 +33,7 @@ fn view(kind: ProxyKind) -> ProxyView {
         inbound: "127.0.0.2:15006".parse().unwrap(),
         outbound: "127.0.0.2:15001".parse().unwrap(),
         app: "127.0.0.1".parse().unwrap(),
+        secrets: true,
     }
 }
 
@@ -82,13 +83,51 @@ fn without_mtls_there_is_no_tls_and_a_plain_chain() {
 }
 
 #[test]
-fn without_mtls_and_without_http_one_chain_is_enough() {
+fn in_the_clear_ports_are_told_apart_by_where_a_captured_connection_was_going() {
+    let two = json!([{"name": "tcp-a", "port": 5432}, {"name": "http-b", "port": 8080}]);
+    let chains = |mode: &str, ports: &Value| {
+        let fe = (Kind::Service, "fe", json!({"selector": {"app": "fe"}, "ports": ports}));
+        let made = for_view(
+            &snapshot(&[fe, (Kind::Mesh, "default", json!({"mtls": {"mode": mode}}))]),
+            &view(ProxyKind::Envoy),
+        );
+        let inbound: Listener = made.resources.get(weft_xds::LDS, "inbound").unwrap().decode().unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        let chains = inbound.filter_chains.iter().map(|chain| {
+            // Two that match the same are refused by an Envoy.
+            assert!(seen.insert(format!("{:?}", chain.filter_chain_match)), "{chain:?}");
+            chain.name.clone()
+        });
+        let filters = inbound.listener_filters.iter().map(|it| it.name.rsplit('.').next().unwrap());
+        let codes = made.findings.iter().map(|finding| finding.code);
+        (
+            chains.collect::<Vec<_>>().join(" "),
+            filters.collect::<Vec<_>>().join(" "),
+            codes.collect::<Vec<_>>().join(" "),
+        )
+    };
+    let expect = |mode: &str, ports: &Value, (wanted, filters, codes): (&str, &str, &str)| {
+        assert_eq!(chains(mode, ports), (wanted.to_owned(), filters.to_owned(), codes.to_owned()), "{mode}");
+    };
+    let plain = "inbound|plain|5432 inbound|plain|8080 inbound|plain";
+    let tls = "inbound|5432 inbound|8080 inbound|any";
+    expect("Strict", &two, (tls, "tls_inspector", ""));
+    expect("Permissive", &two, (&format!("{tls} {plain}"), "original_dst tls_inspector", "WFT0915"));
+    expect("Disabled", &two, (plain, "original_dst", "WFT0915"));
+    let one = json!([{"name": "tcp-a", "port": 5432}]);
+    expect("Disabled", &one, ("inbound|plain", "", ""));
+    expect("Permissive", &one, ("inbound|5432 inbound|plain", "tls_inspector", ""));
+}
+
+#[test]
+fn in_the_clear_no_member_is_sent_to_a_port_that_it_did_not_mean() {
     let off = (Kind::Mesh, "default", json!({"mtls": {"mode": "Disabled"}}));
-    let two = json!([{"name": "tcp-a", "port": 5432}, {"name": "tcp-b", "port": 5433}]);
-    let fe = (Kind::Service, "fe", json!({"selector": {"app": "fe"}, "ports": two}));
-    let made = for_view(&snapshot(&[fe, off]), &view(ProxyKind::Envoy));
-    let inbound: Listener = made.resources.get(weft_xds::LDS, "inbound").unwrap().decode().unwrap();
-    assert_eq!(inbound.filter_chains.len(), 1, "an Envoy refuses two that match the same");
+    let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tcp-b", "port": 5432}]);
+    let be1 = (Kind::Service, "be1", json!({"selector": {"app": "be1"}, "ports": ports}));
+    let objects = [be1, instance("be1-1", "127.0.0.3", json!({})), off];
+    let made = for_view(&snapshot(&objects), &view(ProxyKind::Weft));
+    assert_eq!(endpoints(&made, "outbound|80|be1.default").len(), 1);
+    assert_eq!(endpoints(&made, "outbound|5432|be1.default").len(), 0);
 }
 
 #[test]
@@ -151,5 +190,174 @@ fn our_own_proxies_try_a_503_again_and_an_envoy_which_would_repeat_a_post_does_n
         let text = format!("{config:?}");
         assert!(text.contains(&format!("retriable_status_codes: {codes}")), "{text}");
         assert_eq!(text.contains("retriable-status-codes"), kind == ProxyKind::Weft, "{text}");
+    }
+}
+
+fn endpoints(made: &Translation, name: &str) -> Vec<String> {
+    use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
+    let found: ClusterLoadAssignment = made.resources.get(weft_xds::EDS, name).unwrap().decode().unwrap();
+    let all = found.endpoints.iter().flat_map(|locality| &locality.lb_endpoints);
+    all.map(|endpoint| format!("{endpoint:?}")).collect()
+}
+
+fn instance(name: &'static str, address: &str, more: Value) -> (Kind, &'static str, Value) {
+    let mut spec = json!({
+        "service": "be1", "address": address, "inboundPort": 15006, "ports": [{"name": "web", "port": 8080}],
+        "identity": "spiffe://mesh.internal/ns/default/sa/be1", "proxy": {"kind": "weft"},
+    });
+    for (key, value) in more.as_object().unwrap() {
+        spec[key] = value.clone();
+    }
+    (Kind::Workload, name, spec)
+}
+
+#[test]
+fn the_ill_get_no_calls_unless_all_are_ill() {
+    let at = |one: &str, two: &str| {
+        let objects = [
+            service(),
+            instance("be1-1", "127.0.0.3", json!({"health": one})),
+            instance("be1-2", "127.0.0.4", json!({"health": two})),
+        ];
+        endpoints(&for_view(&snapshot(&objects), &view(ProxyKind::Weft)), "outbound|80|be1.default").len()
+    };
+    assert_eq!(at("Healthy", "Unknown"), 2);
+    assert_eq!((at("Healthy", "Unhealthy"), at("Draining", "Healthy"), at("Unknown", "Draining")), (1, 1, 1));
+    assert_eq!(
+        (at("Unhealthy", "Unhealthy"), at("Draining", "Unhealthy"), at("Draining", "Draining")),
+        (2, 2, 2)
+    );
+}
+
+#[test]
+fn instances_with_other_numbers_for_a_named_port_are_endpoints_and_told_by_its_name() {
+    let by_name = (
+        Kind::Service,
+        "be1",
+        json!({"selector": {"app": "be1"}, "ports": [{"port": 80, "targetPort": "web"}]}),
+    );
+    let one = instance("be1-1", "127.0.0.3", json!({}));
+    let other = instance("be1-2", "127.0.0.4", json!({"ports": [{"name": "web", "port": 9090}]}));
+    let without = instance("be1-3", "127.0.0.5", json!({"ports": [{"name": "admin", "port": 9091}]}));
+    let sni = |made: &Translation| tls(&cluster(made, "outbound|80|be1.default")).unwrap().sni;
+
+    let alike = for_view(&snapshot(&[by_name.clone(), one.clone()]), &view(ProxyKind::Weft));
+    assert_eq!(sni(&alike), "p8080.mesh.internal");
+    let all = snapshot(&[by_name, one, other, without]);
+    let made = for_view(&all, &view(ProxyKind::Weft));
+    assert_eq!(sni(&made), "p-web.mesh.internal");
+    assert_eq!(endpoints(&made, "outbound|80|be1.default").len(), 2, "who has no such port is none");
+
+    // Each callee takes the name for its own number, and did so before anybody said it.
+    for (workload, number) in [("be1-1", 8080), ("be1-2", 9090)] {
+        let own = ProxyView { service: "be1".into(), workload: workload.into(), ..view(ProxyKind::Weft) };
+        let made = for_view(&all, &own);
+        let inbound: Listener = made.resources.get(weft_xds::LDS, "inbound").unwrap().decode().unwrap();
+        let chain = inbound.filter_chains.iter().find(|chain| chain.name == format!("inbound|{number}"));
+        let names = &chain.unwrap().filter_chain_match.as_ref().unwrap().server_names;
+        assert_eq!(*names, [format!("p{number}.mesh.internal"), "p-web.mesh.internal".to_owned()]);
+    }
+}
+
+#[test]
+fn checks_go_to_the_port_that_the_policy_names() {
+    let policy = |port: Value| {
+        let check = json!({"path": "/up", "port": port});
+        (Kind::TrafficPolicy, "p", json!({"targetRefs": [{"name": "be1"}], "healthCheck": check}))
+    };
+    let id = "spiffe://mesh.internal/ns/default/sa/be1";
+    for (kind, expected) in [(ProxyKind::Weft, true), (ProxyKind::Envoy, true), (ProxyKind::Grpc, false)] {
+        let grpc = (
+            Kind::Service,
+            "be1",
+            json!({"selector": {"app": "be1"}, "ports": [{"port": 80, "targetPort": 8080, "appProtocol": "grpc"}]}),
+        );
+        let made = for_view(&snapshot(&[grpc, be1(id), policy(json!(9901))]), &view(kind));
+        let text = endpoints(&made, "outbound|80|be1.default").concat();
+        assert_eq!(text.contains("port_value: 9901"), expected, "{kind:?}: {text}");
+    }
+    let made = for_view(&snapshot(&[service(), be1(id), policy(Value::Null)]), &view(ProxyKind::Weft));
+    assert!(endpoints(&made, "outbound|80|be1.default").concat().contains("health_check_config: None"));
+}
+
+#[test]
+fn a_client_key_is_a_secret_by_name_or_not_sent_at_all() {
+    let pay = (
+        Kind::ExternalService,
+        "pay",
+        json!({"hosts": ["pay.example"], "ports": [{"port": 80}], "tls": {"clientSecretRef": {"name": "me"}}}),
+    );
+    // A Secret's entries stand at the top of the object.
+    let with_secret = |objects: &[(Kind, &str, Value)]| {
+        let mut world = World::new("mesh.internal", "mesh.internal");
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "me", "namespace": "default"},
+            "stringData": {"tls.crt": "THE CHAIN", "tls.key": "THE KEY"},
+        });
+        let mut all = vec![Stored {
+            key: seed::key(Kind::Secret, "default", "me"),
+            created: 1,
+            modified: 1,
+            value: secret.to_string().into_bytes().into(),
+        }];
+        for (kind, name, spec) in objects {
+            let object =
+                seed::object(*kind, "default", name, spec.clone(), std::time::SystemTime::UNIX_EPOCH);
+            all.push(Stored {
+                key: seed::key(*kind, "default", name),
+                created: 2,
+                modified: 2,
+                value: object.to_string().into_bytes().into(),
+            });
+        }
+        world.apply(Batch::Reset { revision: 9, objects: all });
+        world.snapshot()
+    };
+    let snapshot = with_secret(&[pay]);
+    let holding = |made: &Translation| -> Vec<String> {
+        let of =
+            made.resources.iter().filter(|it| it.body.value.windows(7).any(|window| window == b"THE KEY"));
+        of.map(|it| format!("{} {}", weft_xds::types::short(it.type_url()), it.name)).collect()
+    };
+    let made = for_view(&snapshot, &view(ProxyKind::Envoy));
+    assert_eq!(holding(&made), ["secrets client|me.default"]);
+    let text = format!("{:?}", tls(&cluster(&made, "external|80|pay.default")).unwrap());
+    assert!(text.contains("client|me.default") && text.contains("Ads("), "{text}");
+    assert!(made.findings.is_empty(), "{:?}", made.findings);
+
+    // Ours reads it so: the cluster names the secret, which comes by itself.
+    let made = for_view(&snapshot, &view(ProxyKind::Weft));
+    let sent = made.resources.get(weft_xds::CDS, "external|80|pay.default").unwrap();
+    let read = weft_routing::cluster(&sent.body, weft_routing::Strictness::Own).unwrap().value;
+    let named = read.secret().unwrap();
+    let sent = made.resources.get(weft_xds::SDS, &named.name).unwrap();
+    let secret = weft_routing::secret(&sent.body, weft_routing::Strictness::Own).unwrap().value;
+    assert_eq!(secret.certificate.key, weft_routing::DataSource::Bytes(b"THE KEY".as_slice().into()));
+
+    let made = for_view(&snapshot, &ProxyView { secrets: false, ..view(ProxyKind::Weft) });
+    assert_eq!(holding(&made), [""; 0]);
+    let withheld = cluster(&made, "external|80|pay.default");
+    assert!(withheld.transport_socket.is_none());
+    assert!(withheld.load_assignment.unwrap().endpoints.is_empty(), "a 503, and never plaintext");
+    assert_eq!(made.findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["WFT0914"]);
+}
+
+#[test]
+fn names_with_an_underscore_go_from_what_comes_in() {
+    use weft_routing::{NetworkFilter, Strictness, Underscores};
+    let mut objects = vec![service(), be1("spiffe://mesh.internal/ns/default/sa/be1")];
+    objects.push((Kind::Service, "fe", json!({"selector": {"app": "fe"}, "ports": [{"port": 80}]})));
+    let made = for_view(&snapshot(&objects), &view(ProxyKind::Weft));
+    for (name, expected) in [("inbound", Underscores::Drop), ("outbound", Underscores::Allow)] {
+        let sent = made.resources.get(weft_xds::LDS, name).unwrap();
+        let read = weft_routing::listener(&sent.body, Strictness::Own).unwrap().value;
+        let mut found = 0;
+        for chain in read.chains.iter().chain(&read.default_chain) {
+            if let NetworkFilter::Http(http) = &chain.filter {
+                assert_eq!(http.underscores, expected, "{name}");
+                found += 1;
+            }
+        }
+        assert!(found > 0, "{name} has no HTTP");
     }
 }

@@ -1,8 +1,9 @@
 //! TLS contexts: between members (mTLS, SPIFFE ids, never DNS names) and towards external services.
 //!
-//! Keys never stand in a resource. A Weft proxy knows the secrets `default` and `ROOTCA` itself, an
+//! Keys never stand in a cluster. A Weft proxy knows the secrets `default` and `ROOTCA` itself, an
 //! Envoy asks its agent's Unix socket for them, and a gRPC client has certificate providers in its
-//! bootstrap.
+//! bootstrap. The certificate that a proxy shows to an external service is a secret by its own name, over
+//! the stream that brings the configuration.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +13,9 @@ use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationCo
 use tls::subject_alt_name_matcher::SanType;
 use tls::tls_parameters::TlsProtocol;
 
+use super::clusters::Spoken;
 use super::names;
-use super::proto::{any, boolean, exact, prefix};
+use super::proto::{ads, any, boolean, exact, prefix};
 use super::view::ProxyKind;
 
 /// Where an Envoy without roots of its own configuration finds the machine's.
@@ -145,18 +147,33 @@ pub struct Origination<'a> {
     pub sni: &'a str,
     /// Its roots, PEM; the machine's when absent.
     pub ca_pem: Option<&'a str>,
-    /// Certificate chain and key, PEM, when it asks for one.
-    pub client: Option<(String, String)>,
-    /// Whether HTTP is spoken inside.
-    pub http: bool,
+    /// The secret with the certificate to show, when it asks for one.
+    pub client: Option<&'a str>,
+    /// The HTTP that is spoken inside.
+    pub spoken: Option<Spoken>,
+}
+
+fn inline(text: &str) -> core::DataSource {
+    core::DataSource {
+        specifier: Some(core::data_source::Specifier::InlineString(text.to_owned())),
+        ..Default::default()
+    }
+}
+
+/// A certificate and its key as a secret.
+pub fn client_secret(name: &str, chain: &str, key: &str) -> tls::Secret {
+    tls::Secret {
+        name: name.to_owned(),
+        r#type: Some(tls::secret::Type::TlsCertificate(tls::TlsCertificate {
+            certificate_chain: Some(inline(chain)),
+            private_key: Some(inline(key)),
+            ..Default::default()
+        })),
+    }
 }
 
 /// Towards an external service.
 pub fn to_external(kind: ProxyKind, wanted: &Origination<'_>) -> core::TransportSocket {
-    let inline = |text: &str| core::DataSource {
-        specifier: Some(core::data_source::Specifier::InlineString(text.to_owned())),
-        ..Default::default()
-    };
     let mut validation = tls::CertificateValidationContext {
         match_typed_subject_alt_names: vec![tls::SubjectAltNameMatcher {
             san_type: SanType::Dns as i32,
@@ -175,10 +192,13 @@ pub fn to_external(kind: ProxyKind, wanted: &Origination<'_>) -> core::Transport
             });
         }
     }
-    let certificates = wanted.client.iter().map(|(chain, key)| tls::TlsCertificate {
-        certificate_chain: Some(inline(chain)),
-        private_key: Some(inline(key)),
-        ..Default::default()
+    let certificates = wanted
+        .client
+        .iter()
+        .map(|name| tls::SdsSecretConfig { name: (*name).to_owned(), sds_config: Some(ads()) });
+    let alpn = wanted.spoken.map(|spoken| match spoken {
+        Spoken::Http1 => "http/1.1",
+        Spoken::Http2 => "h2",
     });
     let context = tls::UpstreamTlsContext {
         common_tls_context: Some(tls::CommonTlsContext {
@@ -187,8 +207,8 @@ pub fn to_external(kind: ProxyKind, wanted: &Origination<'_>) -> core::Transport
                 tls_maximum_protocol_version: TlsProtocol::TlSv13 as i32,
                 ..Default::default()
             }),
-            alpn_protocols: if wanted.http { vec!["http/1.1".to_owned()] } else { Vec::new() },
-            tls_certificates: certificates.collect(),
+            alpn_protocols: alpn.into_iter().map(str::to_owned).collect(),
+            tls_certificate_sds_secret_configs: certificates.collect(),
             validation_context_type: Some(ValidationContextType::ValidationContext(validation)),
             ..Default::default()
         }),

@@ -53,6 +53,9 @@ pub struct ProxyView {
     pub outbound: SocketAddr,
     /// Where its app listens.
     pub app: IpAddr,
+    /// Whether it takes secrets by name over the stream of its configuration. Without that no private key is
+    /// sent to it.
+    pub secrets: bool,
 }
 
 impl ProxyView {

@@ -28,7 +28,7 @@ fn day(seed: u64) -> (History, Vec<Fact>) {
                 code: [200, 404, 503][random.usize(..3)],
                 grpc_status: [-1, 0, 14][random.usize(..3)],
                 tls: ["mtls", "none"][random.usize(..2)].to_owned(),
-                direction: "inbound".to_owned(),
+                direction: ["inbound", "external"][random.usize(..2)].to_owned(),
             },
             micros: 1 << random.u32(..24),
         };
@@ -47,12 +47,29 @@ fn day(seed: u64) -> (History, Vec<Fact>) {
     (history, facts)
 }
 
+fn callee(random: &mut fastrand::Rng) -> Callee {
+    Callee {
+        service: format!("default/s{}", random.u8(..4)),
+        version: random.bool().then(|| format!("v{}", random.u8(..2))),
+        counted: [Counted::ByCallee, Counted::ByCaller, Counted::ByEither][random.usize(..3)],
+    }
+}
+
 /// The same by looking at every fact.
 fn naive(facts: &[Fact], query: &Query, answer: &Answer) -> BTreeMap<Group, Counts> {
     let mut groups: BTreeMap<Group, Counts> = BTreeMap::new();
     for fact in facts {
         let inside = (answer.from..answer.to).contains(&fact.start);
-        let service = query.service.as_ref().is_none_or(|service| *service == fact.series.service);
+        let service = query.callees.is_empty()
+            || query.callees.iter().any(|callee| {
+                callee.service == fact.series.service
+                    && callee.version.as_ref().is_none_or(|version| *version == fact.series.version)
+                    && match callee.counted {
+                        Counted::ByCallee => fact.series.direction == "inbound",
+                        Counted::ByCaller => fact.series.direction != "inbound",
+                        Counted::ByEither => true,
+                    }
+            });
         let caller = query.caller.as_ref().is_none_or(|caller| *caller == fact.series.caller);
         if inside && service && caller {
             let counts = groups.entry(Group::of(&fact.series, &query.by)).or_default();
@@ -73,7 +90,7 @@ fn answers_are_exact() {
     for _ in 0..300 {
         let from = NOW - random.u64(1..26 * 3600);
         let query = Query {
-            service: random.bool().then(|| format!("default/s{}", random.u8(..4))),
+            callees: (0..random.u8(..3)).map(|_| callee(&mut random)).collect(),
             caller: (random.u8(..4) == 0).then(|| "default/c1".to_owned()),
             direction: None,
             from,

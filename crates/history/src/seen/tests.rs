@@ -96,3 +96,17 @@ fn damaged_blocks_are_refused() {
     }
     assert_eq!(seen.load(&[2]), Err(DecodeError::Version(2)));
 }
+
+#[test]
+fn the_last_of_a_proxy_is_its_own() {
+    let mut seen = Seen::new(10);
+    assert_eq!(seen.last("default/a"), None);
+    for (proxy, start, sequence) in [("default/a", 1000, 7), ("default/a", 1600, 8), ("default/b", 2000, 1)] {
+        assert_eq!(seen.judge(2000, proxy, start, sequence), Verdict::New);
+    }
+    assert_eq!(seen.last("default/a"), Some((1600, 8)));
+    assert_eq!(seen.last("default/b"), Some((2000, 1)));
+    assert_eq!(seen.last("default"), None);
+    let all = [("default/a".to_owned(), 1600), ("default/b".to_owned(), 2000)];
+    assert_eq!(seen.last_windows(), all.into());
+}

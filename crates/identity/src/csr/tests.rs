@@ -27,6 +27,13 @@ fn request_with(key: &KeyPair, spoil: impl FnOnce(&mut CertificateParams)) -> Ve
     params.serialize_request(key).unwrap().der().to_vec()
 }
 
+/// A subjectAltName extension of its own.
+fn second_names(uri: &str) -> rcgen::CustomExtension {
+    let length = u8::try_from(uri.len()).unwrap();
+    let content = [&[0x30, length + 2, 0x86, length], uri.as_bytes()].concat();
+    rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 17], content)
+}
+
 fn label(csr: &[u8]) -> &'static str {
     check(csr, &id()).map_or_else(|refusal| refusal.label(), |_| "ok")
 }
@@ -92,6 +99,57 @@ fn abuse_has_a_reason() {
         ("keyCertSign", request(|r| r.key_usages = vec![KeyUsagePurpose::KeyCertSign]), "asks_for_cert_sign"),
         ("cRLSign", request(|r| r.key_usages = vec![KeyUsagePurpose::CrlSign]), "asks_for_cert_sign"),
         ("digitalSignature", request(|r| r.key_usages = vec![KeyUsagePurpose::DigitalSignature]), "ok"),
+        (
+            "the control plane's id",
+            request(|r| r.subject_alt_names = vec![uri("spiffe://mesh.internal/weft/control")]),
+            "other_id",
+        ),
+        (
+            "another trust domain",
+            request(|r| r.subject_alt_names = vec![uri("spiffe://other.example/ns/default/sa/be1")]),
+            "other_id",
+        ),
+        (
+            "another namespace",
+            request(|r| r.subject_alt_names = vec![uri("spiffe://mesh.internal/ns/prod/sa/be1")]),
+            "other_id",
+        ),
+        (
+            "the trust domain",
+            request(|r| r.subject_alt_names = vec![uri("spiffe://mesh.internal")]),
+            "other_id",
+        ),
+        ("a slash more", request(|r| r.subject_alt_names = vec![uri(&format!("{}/", id()))]), "other_id"),
+        ("an empty URI", request(|r| r.subject_alt_names = vec![uri("")]), "other_id"),
+        (
+            "ours, encoded",
+            request(|r| r.subject_alt_names = vec![uri("spiffe://mesh.internal/ns/default/sa/%62e1")]),
+            "other_id",
+        ),
+        (
+            "IPv6 beside",
+            request(|r| r.subject_alt_names.push(SanType::IpAddress(std::net::Ipv6Addr::LOCALHOST.into()))),
+            "asks_for_hosts",
+        ),
+        (
+            "ours as mail only",
+            request(|r| r.subject_alt_names = vec![SanType::Rfc822Name(id().as_str().try_into().unwrap())]),
+            "asks_for_other_names",
+        ),
+        (
+            "a second list of names behind the first",
+            request(|r| r.custom_extensions = vec![second_names("spiffe://mesh.internal/ns/default/sa/be4")]),
+            "several_ids",
+        ),
+        (
+            "nameConstraints are ignored",
+            request(|r| {
+                let content = vec![0x30, 0];
+                r.custom_extensions =
+                    vec![rcgen::CustomExtension::from_oid_content(&[2, 5, 29, 30], content)];
+            }),
+            "ok",
+        ),
         ("10,000 names", request(|r| r.subject_alt_names = vec![dns("a.example"); 10_000]), "too_large"),
         ("1 MB of zeros", vec![0; 1 << 20], "too_large"),
         ("nothing", vec![], "bad_der"),

@@ -11,7 +11,10 @@ fn field_numbers_are_the_protocol() {
     assert_eq!(ack.encode_to_vec(), [0x08, 10, 0x10, 3]);
     assert_eq!(Down::from(ack).encode_to_vec(), [0x12, 4, 0x08, 10, 0x10, 3]);
     assert_eq!(Up::from(Leave {}).encode_to_vec(), [0x1a, 0]);
+    assert_eq!(Up::from(Kept { confirmed_unix: 9 }).encode_to_vec(), [0x2a, 2, 0x08, 9]);
     assert_eq!(Bin { index: 1, count: 2 }.encode_to_vec(), [0x08, 1, 0x10, 2]);
+    let hello = Hello { health: "U".into(), started: 9, ..Hello::default() };
+    assert_eq!(hello.encode_to_vec(), [0x5a, 1, b'U', 0x60, 9]);
     // sint32: -1 is one byte, since most cells carry it.
     assert_eq!(Cell { grpc_status: -1, ..Cell::default() }.encode_to_vec(), [0x30, 1]);
 }

@@ -26,7 +26,7 @@ table! {
         "The object in it is refused, and nothing of it is stored."
         "Correct the line that the message names; an unknown field of a standard's kind is only a warning.";
     WFT0001 Error "A route names a Service that is not there"
-        "Requests for that backend are answered with 500."
+        "Requests for that backend are answered with 503."
         "Make the Service (or ExternalService), or correct the backendRef's name or namespace.";
     WFT0002 Error "A port is not one of the Service's"
         "Requests for that backend, or the route as a whole, come to nothing."
@@ -52,15 +52,33 @@ table! {
     WFT0009 Warning "The weights of a rule's backends sum to zero"
         "Every request of the rule is answered with 500."
         "Give one backend a weight of 1 or more.";
-    WFT0010 Warning "A backend stands in another namespace without a ReferenceGrant"
-        "Requests for that backend may be refused: its owner has not agreed."
-        "Let the other namespace make a ReferenceGrant, or use a backend of the own one.";
+    WFT0010 Error "A backend stands in another namespace without a ReferenceGrant"
+        "Its share of the requests gets 503: the backend's owner has not agreed. A route may always lead to the Service that it is attached to."
+        "Make a ReferenceGrant in the other namespace, from this kind of route in this namespace to that backend, or use a backend of the own one.";
     WFT0011 Error "A Secret that an ExternalService needs is missing"
         "Calls to it can't start TLS and are answered with 503."
         "Make the Secret with the entries needed, in the same namespace.";
     WFT0012 Warning "The mesh says egress Allow, which is not carried out yet"
         "Egress stays deny: only ExternalServices are reached."
         "Make an ExternalService for each host that shall be reached.";
+    WFT0013 Warning "Nobody may call a Service"
+        "Every call to it is refused: its namespace has no AccessPolicy that lets anybody in there."
+        "Write an AccessPolicy of action Allow whose targetRefs name the Service (or nothing, for the whole namespace).";
+    WFT0014 Warning "A route is attached to what the mesh does not serve"
+        "The route has no effect there."
+        "For calls inside the mesh: {group: \"\", kind: Service, name: NAME}; a port must speak what the kind of route is for.";
+    WFT0015 Error "An ExternalService has a name that is taken"
+        "Calls to that name go to the other one: a member wins over an ExternalService, then the first by name."
+        "Remove the host from one of the two, or give the ExternalService another name.";
+    WFT0016 Warning "A TrafficPolicy on a route says what holds for a Service as a whole"
+        "That part has no effect: balancing, connections and endpoints' health are those of the backend, whichever route leads there."
+        "Put loadBalancing, circuitBreaking, healthCheck, outlierDetection and timeouts.connect into a TrafficPolicy whose target is the Service.";
+    WFT0017 Warning "An AccessPolicy lets in a service that is not there"
+        "Nobody has that identity, so nobody comes in by it."
+        "Correct the name (NAME, or NAMESPACE/NAME for one elsewhere).";
+    WFT0018 Info "A ReferenceGrant names a namespace or an object that is not there"
+        "It permits nothing now, and will permit whoever comes by that name."
+        "Correct the name, or remove the grant.";
     WFT0900 Error "A stored object can't be read"
         "Its last good reading stays in force."
         "Write the object again.";
@@ -76,6 +94,12 @@ table! {
     WFT0913 Error "TLS to an external service lacks its Secret"
         "Calls to it fail."
         "Write the Secret.";
+    WFT0914 Error "A client key can't be brought to a proxy"
+        "The port is withheld from that proxy: a private key never stands in its configuration."
+        "Update the proxy to a version that takes secrets by name, or remove clientSecretRef.";
+    WFT0915 Warning "A port of a workload can't be reached without TLS"
+        "In the clear nothing tells its ports apart unless connections are captured; callers that dial the proxy itself get the first HTTP port."
+        "Use mTLS Strict, or let callers come by captured connections.";
     WFT0920 Warning "A policy names methods or paths on a port that does not speak HTTP"
         "An allow never matches there; a deny always does."
         "Give the rule the ports that speak HTTP, or give the port its appProtocol.";

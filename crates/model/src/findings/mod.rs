@@ -4,7 +4,9 @@
 //! the same order, so that two answers can be compared. `check`, `plan`, `status.conditions` and the
 //! console show what it says.
 
+mod access;
 mod codes;
+mod external;
 mod policies;
 mod routes;
 mod services;
@@ -16,7 +18,7 @@ use serde::Serialize;
 pub use self::codes::{Code, codes};
 use crate::object::{Body, Metadata, Object};
 use crate::problem::Severity;
-use crate::spec::{ExternalService, Secret, Service};
+use crate::spec::{ExternalService, ReferenceGrant, Secret, Service, Wish};
 
 /// Something wrong between objects.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -38,6 +40,8 @@ pub fn findings(objects: &[Object]) -> Vec<Finding> {
     routes::look(&view, &mut found);
     policies::look(&view, &mut found);
     services::look(&view, &mut found);
+    access::look(&view, &mut found);
+    external::look(&view, &mut found);
     found.sort();
     found.dedup();
     found
@@ -73,6 +77,11 @@ struct View<'a> {
     secrets: BTreeMap<Name<'a>, &'a Secret>,
     /// Workloads' labels, by namespace.
     workloads: BTreeMap<&'a str, Vec<&'a Metadata>>,
+    /// Grants, by the namespace that gave them.
+    grants: BTreeMap<&'a str, Vec<&'a ReferenceGrant>>,
+    /// What happens where no AccessPolicy speaks; unknown without a Mesh, which every running mesh has: then
+    /// these are files, and policies may stand elsewhere.
+    otherwise: Option<Wish>,
 }
 
 impl<'a> View<'a> {
@@ -83,6 +92,8 @@ impl<'a> View<'a> {
             externals: BTreeMap::new(),
             secrets: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            otherwise: None,
         };
         for object in objects {
             let name = (object.meta.namespace.as_str(), object.meta.name.as_str());
@@ -91,10 +102,18 @@ impl<'a> View<'a> {
                 Body::ExternalService(external) => drop(view.externals.insert(name, external)),
                 Body::Secret(secret) => drop(view.secrets.insert(name, secret)),
                 Body::Workload(_) => view.workloads.entry(name.0).or_default().push(&object.meta),
+                Body::ReferenceGrant(grant) => view.grants.entry(name.0).or_default().push(grant),
+                Body::Mesh(mesh) => view.otherwise = Some(mesh.authorization.default),
                 _ => {}
             }
         }
         view
+    }
+
+    /// Services of a namespace that an instance says it is of.
+    fn members(&self, namespace: &str) -> impl Iterator<Item = &'a str> {
+        let workloads = self.workloads.get(namespace).into_iter().flatten();
+        workloads.filter_map(|meta| meta.labels.get(crate::names::APP_LABEL).map(String::as_str))
     }
 
     /// "did you mean": a service of this name elsewhere, or one of the namespace whose name is near.

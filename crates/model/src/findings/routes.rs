@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::codes::{WFT0001, WFT0002, WFT0003, WFT0004, WFT0009, WFT0010};
+use super::codes::{WFT0001, WFT0002, WFT0003, WFT0004, WFT0009, WFT0010, WFT0014};
 use super::{Finding, View};
 use crate::kind::Kind;
 use crate::object::{Body, Object};
-use crate::spec::{BackendRef, GrpcMatch, HttpMatch, ParentRef, Service};
+use crate::protocol::Protocol;
+use crate::spec::{BackendRef, GrpcMatch, HttpMatch, MirrorBackendRef, ParentRef, Service, ServicePort};
 
 /// What all routes have in common.
 struct Route<'a> {
@@ -18,7 +19,7 @@ struct Route<'a> {
 
 struct Rule<'a> {
     backends: &'a [BackendRef],
-    mirrors: Vec<(&'a str, Option<&'a str>, Option<u16>)>,
+    mirrors: Vec<&'a MirrorBackendRef>,
     /// Each match as one text: the same text matches the same requests.
     matches: Vec<String>,
 }
@@ -68,13 +69,9 @@ fn route(object: &Object) -> Option<Route<'_>> {
 fn mirrored<'a>(
     filters: &'a [crate::spec::HttpFilter],
     backends: &'a [BackendRef],
-) -> Vec<(&'a str, Option<&'a str>, Option<u16>)> {
+) -> Vec<&'a MirrorBackendRef> {
     let all = filters.iter().chain(backends.iter().flat_map(|backend| &backend.filters));
-    all.filter_map(|filter| filter.request_mirror.as_ref())
-        .map(|mirror| &mirror.backend_ref)
-        .filter(|backend| backend.kind == "Service" && backend.group.is_empty())
-        .map(|backend| (backend.name.as_str(), backend.namespace.as_deref(), backend.port))
-        .collect()
+    all.filter_map(|filter| filter.request_mirror.as_ref()).map(|mirror| &mirror.backend_ref).collect()
 }
 
 fn texts<M: Default>(matches: &[M], text: impl Fn(&M) -> String) -> Vec<String> {
@@ -125,7 +122,13 @@ fn sorted<'a>(
 }
 
 fn parents(view: &View<'_>, route: &Route<'_>, found: &mut Vec<Finding>) {
-    for parent in route.parents.iter().filter(|parent| parent.is_service()) {
+    for parent in route.parents {
+        if !parent.is_service() {
+            let message =
+                format!("its parent, {} {}, is nothing that the mesh serves", parent.kind, parent.name);
+            found.push(Finding::new(WFT0014, route.object, message));
+            continue;
+        }
         let namespace = parent.namespace.as_deref().unwrap_or(&route.object.meta.namespace);
         let name = parent.name.as_str();
         let Some(service) = view.services.get(&(namespace, name)) else {
@@ -144,46 +147,115 @@ fn parents(view: &View<'_>, route: &Route<'_>, found: &mut Vec<Finding>) {
             let message = format!("Service {namespace}/{name} has no port named {section:?}");
             found.push(Finding::new(WFT0002, route.object, message));
         }
+        speaks_it(service, (namespace, name), parent, route, found);
     }
 }
 
-fn backends(view: &View<'_>, route: &Route<'_>, index: usize, rule: &Rule<'_>, found: &mut Vec<Finding>) {
-    let own = route.object.meta.namespace.as_str();
-    for backend in rule.backends {
-        let namespace = backend.namespace.as_deref().unwrap_or(own);
-        let name = backend.name.as_str();
-        if backend.is_external() {
-            match view.externals.get(&(namespace, name)) {
-                None => found.push(Finding::new(
-                    WFT0001,
-                    route.object,
-                    format!("rule {index}: ExternalService {namespace}/{name} is not there"),
-                )),
-                Some(external) => {
-                    if let Some(port) =
-                        backend.port.filter(|number| !external.ports.iter().any(|port| port.port == *number))
-                    {
-                        found.push(Finding::new(
-                            WFT0002,
-                            route.object,
-                            format!("ExternalService {namespace}/{name} has no port {port}"),
-                        ));
-                    }
-                }
-            }
-        } else if backend.is_service() {
-            service_is_there(view, route, index, (namespace, name), backend.port, found);
-        }
-        if namespace != own {
-            let message = format!("rule {index}: the backend {namespace}/{name} is of another namespace");
-            found.push(Finding::new(WFT0010, route.object, message));
-        }
+/// A route for HTTP has nothing to do on a port that is bytes, and the other way round.
+fn speaks_it(
+    service: &Service,
+    (namespace, name): (&str, &str),
+    parent: &ParentRef,
+    route: &Route<'_>,
+    found: &mut Vec<Finding>,
+) {
+    let meant = |port: &&ServicePort| {
+        parent.port.is_none_or(|number| port.port == number)
+            && parent.section_name.as_ref().is_none_or(|section| port.name.as_ref() == Some(section))
+    };
+    let mut ports = service.ports.iter().filter(meant).peekable();
+    let for_http = route.object.kind != Kind::TCPRoute;
+    if ports.peek().is_none() || ports.any(|port| Protocol::of(port).is_http() == for_http) {
+        return;
     }
-    for (name, namespace, port) in &rule.mirrors {
-        service_is_there(view, route, index, (namespace.unwrap_or(own), name), *port, found);
+    let what = if for_http { "speaks no HTTP" } else { "speaks HTTP, which a TCPRoute does not route" };
+    let message = match parent.port {
+        Some(port) => format!("port {port} of Service {namespace}/{name} {what}"),
+        None => format!("no port of Service {namespace}/{name} is for it: each {what}"),
+    };
+    let hint = "the port's appProtocol, or else its name, says what it speaks".to_owned();
+    found.push(Finding::new(WFT0014, route.object, message).hinting(Some(hint)));
+}
+
+fn backends(view: &View<'_>, route: &Route<'_>, index: usize, rule: &Rule<'_>, found: &mut Vec<Finding>) {
+    for backend in rule.backends {
+        let to = Reference {
+            group: &backend.group,
+            kind: &backend.kind,
+            namespace: backend.namespace.as_deref(),
+            name: &backend.name,
+            port: backend.port,
+        };
+        backend_is_there(view, route, index, &to, found);
+    }
+    for mirror in &rule.mirrors {
+        let to = Reference {
+            group: &mirror.group,
+            kind: &mirror.kind,
+            namespace: mirror.namespace.as_deref(),
+            name: &mirror.name,
+            port: mirror.port,
+        };
+        backend_is_there(view, route, index, &to, found);
     }
     if !rule.backends.is_empty() && rule.backends.iter().all(|backend| backend.weight == 0) {
         found.push(Finding::new(WFT0009, route.object, format!("rule {index}: all weights are 0")));
+    }
+}
+
+/// Whom a rule sends requests to.
+struct Reference<'a> {
+    group: &'a str,
+    kind: &'a str,
+    namespace: Option<&'a str>,
+    name: &'a str,
+    port: Option<u16>,
+}
+
+fn backend_is_there(
+    view: &View<'_>,
+    route: &Route<'_>,
+    index: usize,
+    to: &Reference<'_>,
+    found: &mut Vec<Finding>,
+) {
+    let own = route.object.meta.namespace.as_str();
+    let (namespace, name) = (to.namespace.unwrap_or(own), to.name);
+    match to.kind {
+        "ExternalService" => match view.externals.get(&(namespace, name)) {
+            None => found.push(Finding::new(
+                WFT0001,
+                route.object,
+                format!("rule {index}: ExternalService {namespace}/{name} is not there"),
+            )),
+            Some(external) => {
+                let port = to.port.filter(|number| !external.ports.iter().any(|port| port.port == *number));
+                if let Some(port) = port {
+                    let message = format!("ExternalService {namespace}/{name} has no port {port}");
+                    found.push(Finding::new(WFT0002, route.object, message));
+                }
+            }
+        },
+        "Service" => service_is_there(view, route, index, (namespace, name), to.port, found),
+        kind => {
+            let message = format!("rule {index}: the mesh can't forward to a {kind}");
+            found.push(Finding::new(WFT0001, route.object, message));
+        }
+    }
+    let parent = |parent: &ParentRef| {
+        to.kind == "Service"
+            && parent.is_service()
+            && (parent.namespace.as_deref().unwrap_or(own), parent.name.as_str()) == (namespace, name)
+    };
+    if namespace == own || route.parents.iter().any(parent) {
+        return;
+    }
+    let info = route.object.kind.info();
+    let grants = view.grants.get(namespace).map(Vec::as_slice).unwrap_or_default();
+    if !grants.iter().any(|grant| grant.permits((info.group, info.name), own, (to.group, to.kind, name))) {
+        let message =
+            format!("rule {index}: no ReferenceGrant of namespace {namespace} permits {} {name}", to.kind);
+        found.push(Finding::new(WFT0010, route.object, message));
     }
 }
 

@@ -110,7 +110,9 @@ fn weights_and_namespaces_of_backends() {
     check(
         "other namespace",
         &(route("r", "be1", "{backendRefs: [{name: x, namespace: other, port: 80}]}") + elsewhere),
-        &["WFT0010 warning HTTPRoute default/r: rule 0: the backend other/x is of another namespace"],
+        &[
+            "WFT0010 error HTTPRoute default/r: rule 0: no ReferenceGrant of namespace other permits Service x",
+        ],
     );
 }
 
@@ -158,7 +160,7 @@ fn services_need_workloads_and_external_ones_their_secrets() {
     );
     check(
         "egress is not opened yet",
-        "{apiVersion: weft.dev/v1, kind: Mesh, metadata: {name: default}, spec: {egress: {default: Allow}}}",
+        "{apiVersion: weft.dev/v1, kind: Mesh, metadata: {name: default}, spec: {egress: {default: Allow}, authorization: {default: Allow}}}",
         &["WFT0012 warning Mesh default: egress.default is Allow; egress stays deny"],
     );
     let external = "{apiVersion: weft.dev/v1, kind: ExternalService, metadata: {name: be3}, spec: {hosts: [be3.example], ports: [{port: 80}], tls: {caSecretRef: {name: ca}}}}\n";
@@ -174,6 +176,201 @@ fn services_need_workloads_and_external_ones_their_secrets() {
         &["WFT0011 error ExternalService default/be3: Secret default/ca has no entry ca.crt"],
     );
     check("all there", &format!("{external}{}", secret.replace("ENTRY", "ca.crt")), &[]);
+}
+
+const STRICT: &str = "---\n{apiVersion: weft.dev/v1, kind: Mesh, metadata: {name: default}, spec: {}}\n";
+
+fn access(name: &str, spec: &str) -> String {
+    format!(
+        "---\n{{apiVersion: weft.dev/v1, kind: AccessPolicy, metadata: {{name: {name}}}, spec: {{{spec}}}}}\n"
+    )
+}
+
+#[test]
+fn somebody_must_be_let_in() {
+    let nobody = "WFT0013 warning Service default/be1: no AccessPolicy of namespace default lets anybody in";
+    check(
+        "files alone don't tell",
+        &access("x", "targetRefs: [{name: be1}], action: Audit, rules: [{}]"),
+        &[],
+    );
+    check("no policy at all", STRICT, &[nobody]);
+    check("let in", &(STRICT.to_owned() + &access("x", "rules: [{from: [{namespaces: [a]}]}]")), &[]);
+    check("by name", &(STRICT.to_owned() + &access("x", "targetRefs: [{name: be1}], rules: [{}]")), &[]);
+    check(
+        "audit lets nobody in",
+        &(STRICT.to_owned() + &access("x", "action: Audit, rules: [{}]")),
+        &[nobody],
+    );
+    check("no rules", &(STRICT.to_owned() + &access("x", "targetRefs: [{name: be1}]")), &[nobody]);
+    check("another port", &(STRICT.to_owned() + &access("x", "rules: [{to: [{ports: [81]}]}]")), &[nobody]);
+    check("its target port", &(STRICT.to_owned() + &access("x", "rules: [{to: [{ports: [8080]}]}]")), &[]);
+    check(
+        "denied to all",
+        &(STRICT.to_owned() + &access("x", "rules: [{}]") + &access("y", "action: Deny, rules: [{}]")),
+        &["WFT0013 warning Service default/be1: AccessPolicy default/y denies everybody (narrow"],
+    );
+    check(
+        "denied to some",
+        &(STRICT.to_owned()
+            + &access("x", "rules: [{}]")
+            + &access("y", "action: Deny, rules: [{to: [{paths: [/a]}]}]")),
+        &[],
+    );
+    let open = STRICT.replace("spec: {}", "spec: {authorization: {default: Allow}}");
+    check("the mesh allows", &open, &[]);
+    // A Service over a part of the same instances is guarded by the policies of the whole.
+    let part = "---\n{apiVersion: v1, kind: Service, metadata: {name: be1-v1}, spec: {selector: {app: be1}, ports: [{port: 80}]}}\n";
+    check(
+        "the same instances",
+        &(STRICT.to_owned() + part + &access("x", "targetRefs: [{name: be1}], rules: [{}]")),
+        &[],
+    );
+}
+
+#[test]
+fn callers_that_are_nearly_there_are_told() {
+    let from = |who: &str| access("x", &format!("rules: [{{from: [{{services: [{who}]}}]}}]"));
+    check(
+        "a slip",
+        &from("be-1"),
+        &["WFT0017 warning AccessPolicy default/x: nobody is default/be-1 (did you mean \"be1\"?)"],
+    );
+    check(
+        "elsewhere",
+        &from("shop/be1"),
+        &[
+            "WFT0017 warning AccessPolicy default/x: nobody is shop/be1 (there is one in namespace default: default/be1)",
+        ],
+    );
+    check("there", &from("be1"), &[]);
+    check("a client that comes later", &from("frontend"), &[]);
+}
+
+#[test]
+fn names_of_external_services_are_nobody_elses() {
+    let external = |name: &str, host: &str, port: &str| {
+        format!(
+            "---\n{{apiVersion: weft.dev/v1, kind: ExternalService, metadata: {{name: {name}}}, spec: {{hosts: [{host}], ports: [{{{port}}}]}}}}\n"
+        )
+    };
+    for host in ["be1", "be1.default", "be1.default.mesh.internal"] {
+        check(
+            "a member's",
+            &external("x", host, "port: 80"),
+            &[&format!(
+                "WFT0015 error ExternalService default/x: its host {host} is a name of Service default/be1"
+            )],
+        );
+    }
+    check("a member's of elsewhere", &external("x", "be1.other", "port: 80"), &[]);
+    check(
+        "the same name",
+        &external("be1", "api.example", "port: 80"),
+        &["WFT0015 error ExternalService default/be1: Service default/be1 has its names"],
+    );
+    let two =
+        |one: &str, other: &str| external("a", "api.example", one) + &external("b", "api.example", other);
+    let taken = "WFT0015 error ExternalService default/b: its host api.example is one of ExternalService default/a too";
+    check("another's", &two("port: 80", "port: 80"), &[taken]);
+    check("both without a port", &two("port: 80", "port: 8080"), &[taken]);
+    check("one server name", &two("port: 443, protocol: tls", "port: 8443, protocol: https"), &[taken]);
+    check("http and tls", &two("port: 80", "port: 443, protocol: tls"), &[]);
+    check(
+        "of another namespace",
+        &(external("a", "api.example", "port: 80")
+            + &external("a", "api.example", "port: 80").replace("name: a", "name: a, namespace: other")),
+        &[],
+    );
+}
+
+#[test]
+fn a_route_needs_a_parent_that_the_mesh_serves() {
+    let at = |parent: &str| {
+        route("r", "be1", "{backendRefs: [{name: be1, port: 80}]}")
+            .replace("{group: '', kind: Service, name: be1}", parent)
+    };
+    check(
+        "a gateway",
+        &at("{name: edge}"),
+        &["WFT0014 warning HTTPRoute default/r: its parent, Gateway edge, is nothing that the mesh serves"],
+    );
+    let db = "---\n{apiVersion: v1, kind: Service, metadata: {name: db}, spec: {ports: [{port: 5432, name: tcp}, {port: 80, name: http}]}}\n";
+    let of_db = |port: &str| at(&format!("{{group: '', kind: Service, name: db{port}}}")) + db;
+    check(
+        "a port of bytes",
+        &of_db(", port: 5432"),
+        &[
+            "WFT0014 warning HTTPRoute default/r: port 5432 of Service default/db speaks no HTTP (the port's appProtocol",
+        ],
+    );
+    check("a port that fits", &of_db(", port: 80"), &[]);
+    check("one of the ports fits", &of_db(""), &[]);
+    check(
+        "bytes to HTTP",
+        &of_db(", port: 80").replace("HTTPRoute", "TCPRoute").replace("io/v1,", "io/v1alpha2,"),
+        &["WFT0014 warning TCPRoute default/r: port 80 of Service default/db speaks HTTP"],
+    );
+}
+
+#[test]
+fn a_policy_on_a_route_has_no_say_over_clusters() {
+    let on = |kind: &str, says: &str| {
+        let policy = format!(
+            "---\n{{apiVersion: weft.dev/v1, kind: TrafficPolicy, metadata: {{name: p}}, spec: {{targetRefs: [{{group: gateway.networking.k8s.io, kind: {kind}, name: r}}], {says}}}}}\n"
+        );
+        let version = if kind == "TCPRoute" { "v1alpha2" } else { "v1" };
+        let target = route("r", "be1", "{backendRefs: [{name: be1, port: 80}]}")
+            .replace("HTTPRoute", kind)
+            .replace("io/v1,", &format!("io/{version},"));
+        policy + &target
+    };
+    check(
+        "of the cluster",
+        &on("HTTPRoute", "loadBalancing: {policy: Random}, timeouts: {request: 1s, connect: 1s}"),
+        &[
+            "WFT0016 warning TrafficPolicy default/p: loadBalancing, timeouts.connect has no effect on HTTPRoute r",
+        ],
+    );
+    check("of requests", &on("HTTPRoute", "timeouts: {request: 1s}, retry: {attempts: 3}"), &[]);
+    check(
+        "of requests, where there are none",
+        &on("TCPRoute", "retry: {attempts: 3}"),
+        &[
+            "WFT0014 warning TCPRoute",
+            "WFT0016 warning TrafficPolicy default/p: retry has no effect on TCPRoute r",
+        ],
+    );
+    check(
+        "a rule that is not there",
+        &on("HTTPRoute", "retry: {attempts: 3}").replace("name: r}]", "name: r, sectionName: x}]"),
+        &["WFT0006 error TrafficPolicy default/p: its target, HTTPRoute default/r (x), is not there"],
+    );
+}
+
+#[test]
+fn a_grant_opens_a_namespace_to_a_kind_of_another() {
+    let elsewhere = "---\n{apiVersion: v1, kind: Service, metadata: {name: x, namespace: other}, spec: {ports: [{port: 80}]}}\n";
+    let to = "{backendRefs: [{name: x, namespace: other, port: 80}]}";
+    let grant = |from: &str, to: &str| {
+        format!(
+            "---\n{{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {{name: g, namespace: other}}, spec: {{from: [{{group: gateway.networking.k8s.io, kind: {from}}}], to: [{{group: '', kind: {to}}}]}}}}\n"
+        )
+    };
+    let granted = |from: &str, object: &str| route("r", "be1", to) + elsewhere + &grant(from, object);
+    let refused =
+        "WFT0010 error HTTPRoute default/r: rule 0: no ReferenceGrant of namespace other permits Service x";
+    check("granted", &granted("HTTPRoute, namespace: default", "Service"), &[]);
+    check("granted by name", &granted("HTTPRoute, namespace: default", "Service, name: x"), &[]);
+    check("another kind", &granted("GRPCRoute, namespace: default", "Service"), &[refused]);
+    check("another namespace", &granted("HTTPRoute, namespace: shop", "Service"), &[refused]);
+    check(
+        "another object",
+        &granted("HTTPRoute, namespace: default", "Service, name: y"),
+        &[refused, "WFT0018 info ReferenceGrant other/g: Service other/y is not there"],
+    );
+    let own_parent = route("r", "x", to).replace("name: x}]", "name: x, namespace: other}]") + elsewhere;
+    check("a consumer's route to the Service that it is for", &own_parent, &[]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod bombs;
 mod examples;
+mod refused;
 
 use serde_json::json;
 

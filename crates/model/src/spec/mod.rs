@@ -8,6 +8,7 @@
 mod core;
 mod filter;
 mod gateway;
+mod grant;
 mod grpc;
 mod mesh;
 mod policy;
@@ -22,6 +23,7 @@ pub use self::gateway::{
     BackendRef, HeaderMatch, HttpMatch, HttpMethod, HttpPathMatch, HttpRetry, HttpRoute, HttpRule,
     HttpTimeouts, ParentRef, PathMatchType, QueryParamMatch, TcpRoute, TcpRule, ValueMatchType,
 };
+pub use self::grant::{GrantFrom, GrantTo, ReferenceGrant};
 pub use self::grpc::{GrpcMatch, GrpcMethodMatch, GrpcMethodMatchType, GrpcRoute, GrpcRule};
 pub use self::mesh::{
     AccessLog, AccessLogFormat, Authorization, Certificates, Egress, Mesh, MeshDefaults, Mtls, MtlsMode, Vip,

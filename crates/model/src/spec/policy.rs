@@ -27,7 +27,7 @@ fn service_kind() -> String {
     "Service".to_owned()
 }
 
-/// How calls to a service or by a route behave.
+/// How calls to a service or by a route behave. Field by field a route's policy wins over its Service's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficPolicy {
@@ -94,13 +94,13 @@ pub struct Timeouts {
 }
 
 /// When a failed request is tried again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Retry {
-    /// Tries beyond the first, 0 to 10.
-    #[serde(default = "attempts")]
+    /// Tries beyond the first, 0 to 10; 1 when no policy of the target says else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10))]
-    pub attempts: u32,
+    pub attempts: Option<u32>,
     /// What counts as failed; connect failures and refused streams when left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<RetryOn>,
@@ -112,14 +112,12 @@ pub struct Retry {
     pub backoff: Option<Backoff>,
 }
 
-impl Default for Retry {
-    fn default() -> Retry {
-        Retry { attempts: attempts(), on: Vec::new(), per_try_timeout: None, backoff: None }
+impl Retry {
+    /// Tries beyond the first.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts.unwrap_or(1)
     }
-}
-
-fn attempts() -> u32 {
-    1
 }
 
 /// A failure that another try may mend.
@@ -228,7 +226,7 @@ pub struct HealthCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "http-path"))]
     pub path: Option<String>,
-    /// Port to check; the endpoint's own when left out.
+    /// Port to check, at the address where calls go (of a member: its proxy's); the endpoint's own when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: Option<u16>,

@@ -168,12 +168,21 @@ pub enum ExternalProtocol {
     /// HTTP; with TLS mode Originate the proxy puts it into TLS.
     #[default]
     Http,
+    /// HTTP/2 in the clear, gRPC too; with TLS mode Originate the proxy puts it into TLS.
+    Http2,
     /// HTTPS by the application itself: passed through by server name.
     Https,
     /// TLS by the application itself: passed through by server name.
     Tls,
     /// Bytes.
     Tcp,
+}
+
+impl ExternalProtocol {
+    /// Whether the proxies read requests on the port.
+    pub fn is_http(self) -> bool {
+        matches!(self, ExternalProtocol::Http | ExternalProtocol::Http2)
+    }
 }
 
 /// TLS towards a service outside.

@@ -1,9 +1,10 @@
 //! One try: a connection, the head and body on it, and the head of the answer, or what broke.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 use weft_routing::{Thresholds, retry::Failure};
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     peer::Peer,
-    record::flags,
+    record::{EXPECTED_TIMEOUT, PREVIOUS_TRIES, Reach, flags},
     upstream::{
         cluster::{ClusterState, EndpointState},
         connect::{ConnectError, Dial},
@@ -28,12 +29,24 @@ use crate::{
 /// How often a request that waits for a connection looks for one.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(5);
 
+/// What a try is told about its request, and tells.
+#[derive(Clone, Copy)]
+pub struct Trying<'a> {
+    pub reach: &'a Cell<Reach>,
+    /// When the try is given up.
+    pub end: Option<Instant>,
+    /// A member's proxy is told how long we wait and that we try again; nobody else is.
+    pub to_member: bool,
+    pub tries: u32,
+}
+
 /// One try: a connection, a request, an answer's head.
 pub async fn attempt(
     outgoing: Outgoing<'_>,
     endpoint: &EndpointState,
-    target: Target,
+    mut target: Target,
     body: &RequestBody,
+    trying: Trying<'_>,
 ) -> Result<Answered, Broken> {
     let Outgoing { cluster, peer, .. } = outgoing;
     let version = cluster.version(outgoing.downstream);
@@ -41,6 +54,40 @@ pub async fn attempt(
         Ok(lease) => lease,
         Err(error) => return Err(Broken::connect(&error, Some(target))),
     };
+    if trying.to_member {
+        trying.tell(&mut target);
+    }
+    // From here on a cancelled try may have been read.
+    let before = trying.reach.replace(Reach::Callee);
+    let sent = send(lease, cluster, target, body).await;
+    if let Err(broken) = &sent
+        && !broken.seen
+    {
+        trying.reach.set(before);
+    }
+    sent
+}
+
+impl Trying<'_> {
+    fn tell(&self, target: &mut Target) {
+        if self.tries > 1 {
+            target.headers.insert(PREVIOUS_TRIES, HeaderValue::from(self.tries - 1));
+        }
+        target.headers.remove(EXPECTED_TIMEOUT);
+        if let Some(end) = self.end {
+            let left = end.saturating_duration_since(Instant::now()).as_millis();
+            let left = u64::try_from(left).unwrap_or(u64::MAX);
+            target.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(left));
+        }
+    }
+}
+
+async fn send(
+    lease: Lease,
+    cluster: &ClusterState,
+    target: Target,
+    body: &RequestBody,
+) -> Result<Answered, Broken> {
     match lease {
         Lease::H1 { mut sender, generation, reused } => {
             let request = target.into_h1(body.next_try());
@@ -69,29 +116,28 @@ pub async fn attempt(
     }
 }
 
-/// A mirrored request: sent to any endpoint, its answer dropped.
+/// A request of our own or a mirrored one: sent to any endpoint; of its answer only the status is looked at.
 pub async fn send_copy(
     cluster: &ClusterState,
     peer: &Peer,
     target: Target,
     body: TryBody,
     downstream: http::Version,
-) -> Result<(), String> {
+) -> Result<StatusCode, String> {
     let limits = &cluster.cluster.limits.default;
     let _counted = cluster.counts.requests.raise_below(limits.requests_max).ok_or("too many requests")?;
     let endpoint = cluster.pick(&[], peer.worker.random(), peer.original()).ok_or("no endpoint")?;
     let connection = lease(cluster, &endpoint, cluster.version(downstream), peer, limits).await;
     match connection.map_err(|error| explain(&error))? {
-        Lease::H1 { mut sender, .. } => {
-            sender.send_request(target.into_h1(body)).await.map_err(|error| explain(&error))?;
-        }
+        Lease::H1 { mut sender, .. } => sender.send_request(target.into_h1(body)).await,
         Lease::H2 { mut sender, .. } => {
             let absolute = target.absolute(cluster.cluster.tls.is_some()).ok_or("no authority")?;
             let request = target.into_h2(absolute, body);
-            sender.send_request(request).await.map_err(|error| explain(&error))?;
+            sender.send_request(request).await
         }
     }
-    Ok(())
+    .map(|response| response.status())
+    .map_err(|error| explain(&error))
 }
 
 /// A warm connection, or a new one.
@@ -127,7 +173,7 @@ pub async fn lease(
     peer.worker.shard.borrow_mut().add(cluster.meters.connections, 1);
     let opening = Opening { version, tls, dial: Dial::of(&cluster.cluster), h2, held, generation };
     let opened = endpoint.pool.open(opening).await;
-    cluster.note_connection(endpoint, opened.is_ok());
+    cluster.note_connection(endpoint, &opened);
     opened
 }
 
@@ -195,6 +241,8 @@ pub struct Broken {
     pub unsent: Option<Target>,
     /// No other try may follow: the time is over, or a limit is met.
     pub last: bool,
+    /// The other side answered for the stream, so it has read the head.
+    seen: bool,
 }
 
 impl Broken {
@@ -216,6 +264,7 @@ impl Broken {
             text: explain(error),
             unsent,
             last: false,
+            seen: false,
         }
     }
 
@@ -231,6 +280,7 @@ impl Broken {
             flags: flags::CONNECTION_TERMINATION,
             details: "upstream_reset_before_response_started{connection_termination}",
             text: explain(error),
+            seen: unsent.is_none() && reset_by_peer(error),
             unsent,
             last: false,
         }
@@ -245,6 +295,7 @@ impl Broken {
             text: String::new(),
             unsent: None,
             last: whole,
+            seen: true,
         }
     }
 
@@ -285,15 +336,24 @@ pub fn explain(error: &dyn std::error::Error) -> String {
 
 /// Whether HTTP/2 says that nobody looked at the stream.
 fn refused(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| {
+        error.reason() == Some(::h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote() && error.reason() == Some(::h2::Reason::NO_ERROR))
+    })
+}
+
+/// Whether the other side ended this stream, and not its connection.
+fn reset_by_peer(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| error.is_reset() && error.is_remote()) && !refused(error)
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&::h2::Error> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<::h2::Error>() {
-            return error.reason() == Some(::h2::Reason::REFUSED_STREAM)
-                || (error.is_go_away()
-                    && error.is_remote()
-                    && error.reason() == Some(::h2::Reason::NO_ERROR));
+            return Some(error);
         }
         cause = error.source();
     }
-    false
+    None
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::quiet::Watch;
+use super::{headers::clean_trailers, quiet::Watch};
 use crate::record::{RequestRecord, flags};
 
 /// The one error of bodies; hyper's text says which side and what.
@@ -154,7 +154,10 @@ impl Body for TryBody {
         let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
         shared.touched.set(true);
         match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
+                }
                 if let Some(data) = frame.data_ref() {
                     shared.bytes.set(shared.bytes.get() + data.len() as u64);
                     if shared.has_copies() {
@@ -252,6 +255,13 @@ impl ResponseBody {
         ResponseBody { source: Source::Upstream(incoming), record: Some(record), watch, deadline }
     }
 
+    /// The record of an answer that the client does not get; its connection is not used again.
+    pub fn into_record(mut self) -> Option<Box<RequestRecord>> {
+        let mut record = self.record.take()?;
+        record.lease = None;
+        Some(record)
+    }
+
     /// The answer had to wait: for too long?
     fn too_late(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
         let (flags, details) = if self.watch.as_mut().is_some_and(|watch| watch.on_wait(cx)) {
@@ -301,10 +311,11 @@ impl Body for ResponseBody {
             return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
         };
         match frame {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
                 if let Some(data) = frame.data_ref() {
                     record.response_bytes += data.len() as u64;
-                } else if let Some(trailers) = frame.trailers_ref() {
+                } else if let Some(trailers) = frame.trailers_mut() {
+                    clean_trailers(trailers);
                     record.on_trailers(trailers);
                 }
                 if this.is_end_stream() {

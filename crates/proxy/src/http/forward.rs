@@ -14,27 +14,31 @@ use weft_routing::{
 };
 
 use super::{
-    attempt::{Answered, Broken, attempt, send_copy},
-    body::{RequestBody, ResponseBody},
+    attempt::{Answered, Broken, Trying, attempt, send_copy},
+    body::{RequestBody, ResponseBody, TryBody},
     quiet::{Watch, while_moving},
-    reply::Reason,
+    reply::{Reason, respond},
     target::Target,
 };
 use crate::{
     peer::{ChainView, Peer},
-    record::{RequestRecord, UsedLease, flags},
+    record::{EXPECTED_TIMEOUT, Kind, PREVIOUS_TRIES, Reach, RequestRecord, UsedLease, flags},
     upstream::{
         cluster::{ClusterState, EndpointState},
         limits::{Raised, thresholds},
         outlier::Outcome,
         pool::Version as PoolVersion,
+        probe::{self, is_health_check},
     },
+    worker::Direction,
 };
 
 /// To the response's head, unless the route says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A stream in which nothing moves ends after this, unless the configuration says otherwise.
 const STREAM_IDLE: Duration = Duration::from_secs(300);
+/// For our own check of the app.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries remembered so as not to meet the same endpoint again.
 const TRIED_MAX: usize = 8;
 
@@ -79,11 +83,22 @@ type Refusal = (Box<RequestRecord>, Reason);
 /// Tries until there is an answer, or no reason to try on.
 pub async fn forward(
     outgoing: Outgoing<'_>,
-    target: Target,
+    mut target: Target,
     body: RequestBody,
     mut record: Box<RequestRecord>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Outgoing { cluster, peer, forwarding, .. } = outgoing;
+    if peer.direction == Direction::Inbound && peer.principal.is_some() {
+        if is_health_check(&target.method, &target.path, &target.headers, !body.ended())
+            && let Some(probe) = cluster.probes.find(&target.host, &target.path, std::time::Instant::now())
+        {
+            let status = probe.status(|| check(outgoing, &target)).await;
+            record.kind = Kind::HealthCheck;
+            return Ok(respond(record, status, http::HeaderMap::new(), bytes::Bytes::new()));
+        }
+        record.expected_timeout = expected_timeout(&mut target);
+    }
+    record.reach.set(Reach::Here);
     if cluster.drops(|| peer.worker.random()) {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         return Err((record, Reason::new(status, flags::DROPPED, "drop_overload", "dropped on purpose\n")));
@@ -106,14 +121,15 @@ pub async fn forward(
     let deadline = times.head;
     let safe;
     let policy = match &forwarding.retry {
-        Some(policy) => &**policy,
-        None => {
+        // What our app does for a try that is already not the first would be tried for nothing, tries times tries.
+        Some(policy) if !is_part_of_retry(&target) => &**policy,
+        _ => {
             safe = RetryPolicy::safe();
             &safe
         }
     };
     let mut tried: smallvec::SmallVec<[SocketAddr; TRIED_MAX]> = smallvec::SmallVec::new();
-    let mut target = target;
+    let to_member = record.cluster.as_ref().is_some_and(|labels| labels.member.is_some());
     let mut retrying: Option<Raised> = None;
     loop {
         record.tries += 1;
@@ -132,7 +148,8 @@ pub async fn forward(
             None => deadline,
         };
         outgoing.name_try(&mut target, &endpoint, record.tries);
-        let trying = attempt(outgoing, &endpoint, target, &body);
+        let trying = Trying { reach: &record.reach, end, to_member, tries: record.tries };
+        let trying = attempt(outgoing, &endpoint, target, &body, trying);
         let ended = match end {
             Some(end) => timeout_at(end, trying).await.ok(),
             None => {
@@ -212,6 +229,36 @@ pub async fn forward(
     }
 }
 
+/// Asks the app how it is, in our own words.
+#[cold]
+async fn check(outgoing: Outgoing<'_>, asked: &Target) -> StatusCode {
+    let mut headers = http::HeaderMap::new();
+    headers.insert(http::header::USER_AGENT, probe::USER);
+    let target =
+        Target { method: http::Method::GET, host: asked.host.clone(), path: asked.path.clone(), headers };
+    let asking = send_copy(outgoing.cluster, outgoing.peer, target, TryBody::empty(), Version::HTTP_11);
+    match tokio::time::timeout(CHECK_TIMEOUT, asking).await {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            tracing::debug!(error, "the app does not answer a health check");
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Err(_) => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// Whether the app says that it works for a request that somebody tries again.
+fn is_part_of_retry(target: &Target) -> bool {
+    let said = target.headers.get(PREVIOUS_TRIES).and_then(|count| count.to_str().ok()?.parse::<u32>().ok());
+    said.is_some_and(|tries| tries > 0)
+}
+
+/// How long the caller waits. The app has no use for it.
+fn expected_timeout(target: &mut Target) -> Option<Duration> {
+    let said = target.headers.remove(EXPECTED_TIMEOUT)?;
+    Some(Duration::from_millis(said.to_str().ok()?.parse().ok()?))
+}
+
 /// Sends copies whose answers nobody reads. A body is copied while the request's own endpoint takes it.
 #[cold]
 fn mirror(outgoing: Outgoing<'_>, target: &Target, body: &RequestBody) {
@@ -225,7 +272,7 @@ fn mirror(outgoing: Outgoing<'_>, target: &Target, body: &RequestBody) {
         tokio::task::spawn_local(async move {
             let sent =
                 tokio::time::timeout(TIMEOUT, send_copy(&cluster, &peer, target, body, downstream)).await;
-            if !matches!(sent, Ok(Ok(()))) {
+            if !matches!(sent, Ok(Ok(_))) {
                 tracing::debug!(cluster = %cluster.cluster.name, "a mirrored request failed");
             }
         });
@@ -348,7 +395,8 @@ fn finish(
     parts.version = Version::HTTP_11; // hyper writes what its connection speaks
     parts.extensions = http::Extensions::new();
     record.on_response(parts.status, &parts.headers);
-    record.lease = Some(UsedLease { lease: answered.lease, endpoint: Rc::clone(endpoint) });
+    let early = record.request_body.as_ref().is_some_and(|body| !body.ended());
+    record.lease = Some(UsedLease { lease: answered.lease, endpoint: Rc::clone(endpoint), early });
     let watch = Watch::new(&peer.worker, times.idle, record.request_body.clone());
     Response::from_parts(parts, ResponseBody::upstream(body, record, watch, times.whole))
 }

@@ -51,6 +51,7 @@ where
 {
     let (sender, connection) = client_conn::Builder::new()
         .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
         .handshake::<_, TryBody>(TokioIo::new(io))
         .await?;
     tokio::task::spawn_local(async move {

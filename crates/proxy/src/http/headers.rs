@@ -4,6 +4,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method,
     header::{self, CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
+use weft_routing::Underscores;
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -57,9 +58,51 @@ fn remove_listed(headers: &mut HeaderMap) {
     }
 }
 
+/// Takes out of trailers what only a head may say: where the message ends, whom it is for, who sent it. A reader that
+/// merges trailers into the head would believe them (RFC 9110 section 6.5.1).
+#[cold]
+pub fn clean_trailers(trailers: &mut HeaderMap) {
+    const NAMES: [HeaderName; 11] = [
+        header::CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        HOST,
+        CONNECTION,
+        TE,
+        header::TRAILER,
+        UPGRADE,
+        header::AUTHORIZATION,
+        COOKIE,
+        header::SET_COOKIE,
+        header::FORWARDED,
+    ];
+    for name in NAMES {
+        trailers.remove(name);
+    }
+    let is_ours = |name: &&HeaderName| {
+        ["x-forwarded-", "x-envoy-", "x-weft-", "x-request-id", "x-real-ip"]
+            .iter()
+            .any(|prefix| name.as_str().starts_with(prefix))
+    };
+    while let Some(name) = trailers.keys().find(is_ours).cloned() {
+        trailers.remove(name);
+    }
+}
+
+/// Whether `Connection` lists a field without which nobody knows where the message ends or whom it is for.
+pub fn names_framing(headers: &HeaderMap) -> bool {
+    const FRAMING: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+    let listed =
+        headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    listed
+        .map(<[u8]>::trim_ascii)
+        .any(|name| FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)))
+}
+
 /// The protocol that a request wants to change to, if it does so properly: `Connection: upgrade` and `Upgrade: x`.
 pub fn wanted_upgrade<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
-    let upgrade = headers.get(UPGRADE)?;
+    let mut upgrades = headers.get_all(UPGRADE).iter();
+    // Of two fields the next reader may take the other one.
+    let (Some(upgrade), None) = (upgrades.next(), upgrades.next()) else { return None };
     let asked = headers
         .get_all(CONNECTION)
         .iter()
@@ -82,6 +125,22 @@ pub fn join_cookies(headers: &mut HeaderMap) {
     }
     if let Ok(value) = HeaderValue::from_bytes(&joined) {
         headers.insert(COOKIE, value);
+    }
+}
+
+/// Deals with fields that have a `_` in their names as the listener says; false: the request is to be refused.
+pub fn settle_underscores(headers: &mut HeaderMap, wanted: Underscores) -> bool {
+    let underscored = |name: &&HeaderName| name.as_str().contains('_');
+    match wanted {
+        Underscores::Allow => true,
+        Underscores::Refuse => headers.keys().find(underscored).is_none(),
+        Underscores::Drop => {
+            let dropped: Vec<HeaderName> = headers.keys().filter(underscored).cloned().collect();
+            for name in dropped {
+                headers.remove(name);
+            }
+            true
+        }
     }
 }
 
@@ -112,6 +171,21 @@ fn uuid4(random: u128) -> HeaderValue {
 mod tests {
     use super::*;
 
+    #[test]
+    fn fields_with_an_underscore_stay_go_or_refuse_their_request() {
+        let fields = [("x-role", "a"), ("x_role", "b"), ("x_role", "c"), ("_", "d"), ("accept", "*/*")];
+        let all = map(&fields);
+        let mut headers = all.clone();
+        assert!(settle_underscores(&mut headers, Underscores::Allow) && headers == all);
+        assert!(!settle_underscores(&mut headers, Underscores::Refuse));
+        assert!(settle_underscores(&mut headers, Underscores::Drop));
+        assert_eq!(names(&headers), ["accept", "x-role"]);
+        assert!(
+            settle_underscores(&mut headers, Underscores::Refuse),
+            "without one it is a request like others"
+        );
+    }
+
     fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         fields
             .iter()
@@ -141,6 +215,19 @@ mod tests {
         remove_hop_by_hop(&mut headers);
         assert_eq!(names(&headers), ["accept", "host", "te"]);
         assert_eq!(headers[TE], "trailers");
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_only_a_head_may() {
+        let mut trailers = map(&[
+            ("content-length", "3"),
+            ("host", "b"),
+            ("x-forwarded-client-cert", "URI=a"),
+            ("grpc-status", "0"),
+            ("role", "admin"),
+        ]);
+        clean_trailers(&mut trailers);
+        assert_eq!(names(&trailers), ["grpc-status", "role"]);
     }
 
     #[test]

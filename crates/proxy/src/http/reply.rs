@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, SERVER},
+    header::{CONNECTION, CONTENT_TYPE, SERVER},
 };
 
 use super::body::ResponseBody;
-use crate::record::{Details, RequestRecord};
+use crate::record::{Details, RequestRecord, flags};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -34,6 +34,10 @@ pub fn refuse(mut record: Box<RequestRecord>, reason: Reason) -> Response<Respon
     record.details = reason.details;
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(SERVER, NAME);
+    // What we could not read well may end elsewhere than we think.
+    if reason.flags == flags::PROTOCOL && record.peer().protocol.get() != "HTTP/2" {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     if record.is_grpc {
         let code = grpc_code(reason.status);
         headers.insert(CONTENT_TYPE, GRPC);

@@ -8,7 +8,7 @@ use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONTENT_TYPE, HOST, LOCATION},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, TRANSFER_ENCODING},
     request::Parts,
     uri::PathAndQuery,
 };
@@ -24,7 +24,7 @@ use super::{
     body::{RequestBody, ResponseBody},
     forward::{self, Outgoing},
     forwarded, h1,
-    headers::X_REQUEST_ID,
+    headers::{X_REQUEST_ID, names_framing, settle_underscores},
     reply::{self, Reason, refuse},
     tunnel,
 };
@@ -64,7 +64,13 @@ async fn answer(
 ) -> Result<Response<ResponseBody>, Refusal> {
     let upgrade = tunnel::wanted(&mut request);
     let (mut parts, body) = request.into_parts();
-    if view.config.limits.headers_max.is_some_and(|max| parts.headers.len() > max as usize) {
+    if let Err(reason) = unequivocal(&parts) {
+        return Err((record, reason));
+    }
+    if !settle_underscores(&mut parts.headers, view.config.underscores) {
+        return Err((record, bad_request("underscore_in_header_name")));
+    }
+    if parts.headers.len() > view.config.limits.headers_max.map_or(h1::HEADERS_MAX, |max| max as usize) {
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err((record, Reason::new(status, flags::PROTOCOL, "too_many_headers", "too many headers\n")));
     }
@@ -152,7 +158,23 @@ async fn answer(
     }
     let body = RequestBody::new(body);
     record.request_body = Some(body.clone());
-    forward::forward(outgoing, target, body, record).await
+    let response = forward::forward(outgoing, target, body, record).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return unasked_upgrade(response);
+    }
+    Ok(response)
+}
+
+/// The upstream speaks something that nobody asked it to speak; its bytes must not reach the client.
+#[cold]
+fn unasked_upgrade(response: Response<ResponseBody>) -> Result<Response<ResponseBody>, Refusal> {
+    let details = "unasked_upgrade";
+    let reason = Reason::new(StatusCode::BAD_GATEWAY, "UPE", details, "the upstream's answer is wrong\n");
+    match response.into_body().into_record() {
+        Some(record) => Err((record, reason)),
+        // Not to be met: every upstream's answer carries its record.
+        None => Ok(Response::new(ResponseBody::text(Bytes::new(), None))),
+    }
 }
 
 const DENIED: &str = "RBAC: access denied\n";
@@ -168,6 +190,35 @@ fn no_route() -> Reason {
 
 fn bad_request(details: &'static str) -> Reason {
     Reason::new(StatusCode::BAD_REQUEST, flags::PROTOCOL, details, "bad request\n")
+}
+
+/// Refuses what another reader may take for something else, and the codec below lets pass.
+fn unequivocal(parts: &Parts) -> Result<(), Reason> {
+    let headers = &parts.headers;
+    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(bad_request("two_content_lengths"));
+    }
+    if parts.version == Version::HTTP_2 {
+        // RFC 9113 section 8.2.1: an HTTP/1 reader would take the spaces away, others not.
+        let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        let padded =
+            |value: &HeaderValue| is_space(value.as_bytes().first()) || is_space(value.as_bytes().last());
+        return if headers.values().any(padded) { Err(bad_request("padded_value")) } else { Ok(()) };
+    }
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if !chunked || headers.contains_key(CONTENT_LENGTH) {
+            return Err(bad_request("bad_transfer_encoding"));
+        }
+    }
+    if names_framing(headers) {
+        return Err(bad_request("connection_names_framing"));
+    }
+    match parts.uri.scheme_str() {
+        None | Some("http" | "https") => Ok(()),
+        Some(_) => Err(bad_request("bad_scheme")),
+    }
 }
 
 /// The name of the policy that denies, or words that say that none allows.
@@ -318,7 +369,14 @@ impl CanonicalHead {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    // `application/grpc`, `application/grpc+proto`; `application/grpc-web` is another protocol.
+    let Some((name, rest)) = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().split_at_checked(b"application/grpc".len()))
+    else {
+        return false;
+    };
+    name.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
 }
 
 impl LogFields {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     upgrade::{OnUpgrade, Upgraded},
@@ -60,9 +61,11 @@ pub fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
     if request.method() == Method::CONNECT {
         return Some(Upgrade::Connect(hyper::upgrade::on(request)));
     }
+    // HTTP/1.0 knows no upgrade, and a body would stand between the head and the new protocol.
+    let may = request.version() == http::Version::HTTP_11 && request.body().is_end_stream();
     let websocket = wanted_upgrade(request.method(), request.headers())
         .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    websocket.then(|| Upgrade::Protocol(hyper::upgrade::on(request)))
+    (may && websocket).then(|| Upgrade::Protocol(hyper::upgrade::on(request)))
 }
 
 /// Opens the other side, answers, and leaves the copying to a task of its own.
@@ -126,7 +129,7 @@ async fn open_connect(
         return Err((record, overflow(&outgoing)));
     };
     let opened = connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await;
-    cluster.note_connection(&endpoint, opened.is_ok());
+    cluster.note_connection(&endpoint, &opened);
     let upstream = match opened {
         Ok(upstream) => upstream,
         Err(error) => {
@@ -219,7 +222,7 @@ where
         }
     };
     let mut client = TokioIo::new(client);
-    let copying = tcp::copy::copy(&mut client, &mut upstream, idle_timeout);
+    let copying = tcp::copy::copy(&mut client, &mut upstream, idle_timeout, std::future::pending());
     let (copied, result) = copying.await;
     record.request_bytes = copied.to_upstream;
     record.response_bytes = copied.to_downstream;

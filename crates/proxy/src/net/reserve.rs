@@ -1,11 +1,9 @@
-//! Takes a port once, exclusively, then shares it between this process's workers.
+//! Takes a port once, exclusively; this process's workers share the one socket.
 //!
-//! `SO_REUSEPORT` alone would let a second proxy of the same user bind the same port and steal half of the
-//! connections without a word. So the first socket binds and listens **without** the option, which the kernel refuses
-//! when anybody else holds the port, and only then permits the other workers' sockets to join it.
-//!
-//! Linux's limit to that: with several workers, a process of the **same user** that asks for `SO_REUSEPORT` itself (an
-//! Envoy does, a second proxy of ours does not) may join later. One worker's port is closed to everybody.
+//! `SO_REUSEPORT` would let any process of the same user bind the same port, now or later, and get a share of the
+//! connections without a word: an app could so take calls that are meant for its proxy. So there is one listening
+//! socket, without the option, and each worker has a descriptor of it. A new connection wakes the workers that are
+//! idle, and the first takes it: a busy worker gets none, and the price is a wake-up for nothing now and then.
 
 use std::{
     io,
@@ -31,7 +29,7 @@ pub enum PortTaken {
     },
 }
 
-/// One listening socket for each worker, all on one address.
+/// One descriptor of the listening socket for each worker.
 #[derive(Debug)]
 pub struct Reserved {
     /// The address with the port that the kernel chose, if 0 was asked.
@@ -39,35 +37,26 @@ pub struct Reserved {
     pub sockets: Vec<TcpListener>,
 }
 
-/// Listens on `address` with `workers` sockets. `purpose` is for the error sentence ("outbound traffic").
+/// Listens on `address` for `workers`. `purpose` is for the error sentence ("outbound traffic").
 pub fn reserve(address: SocketAddr, workers: usize, purpose: &str) -> Result<Reserved, PortTaken> {
     let explain = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => PortTaken::Taken { address, purpose: purpose.to_owned() },
         _ => PortTaken::Refused { address, purpose: purpose.to_owned(), source },
     };
-    let first = listening(address, false).map_err(explain)?;
-    let address = first.local_addr().map_err(explain)?;
+    let socket = listening(address).map_err(explain)?;
+    let address = socket.local_addr().map_err(explain)?;
     let mut sockets = Vec::with_capacity(workers.max(1));
-    if workers > 1 {
-        let shared = Socket::from(first);
-        shared.set_reuse_port(true).map_err(explain)?;
-        sockets.push(shared.into());
-        for _ in 1..workers {
-            sockets.push(listening(address, true).map_err(explain)?);
-        }
-    } else {
-        sockets.push(first);
+    for _ in 1..workers {
+        sockets.push(socket.try_clone().map_err(explain)?);
     }
+    sockets.push(socket);
     Ok(Reserved { address, sockets })
 }
 
-fn listening(address: SocketAddr, share: bool) -> io::Result<TcpListener> {
+fn listening(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the old connections' TIME_WAIT; listening sockets conflict all the same.
     socket.set_reuse_address(true)?;
-    if share {
-        socket.set_reuse_port(true)?;
-    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -104,9 +93,26 @@ mod tests {
         }
     }
 
+    /// What anybody may do who wants a share of a port.
+    fn sharing(address: SocketAddr) -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1)?;
+        Ok(socket.into())
+    }
+
     #[test]
-    fn holder_with_reuse_port_is_seen_too() {
-        let other = listening(ANY, true).unwrap();
-        assert!(matches!(reserve(other.local_addr().unwrap(), 2, "x"), Err(PortTaken::Taken { .. })));
+    fn nobody_joins_a_port_by_reuse_port() {
+        for workers in [1, 2] {
+            let ours = reserve(ANY, workers, "inbound traffic").unwrap();
+            let joined = sharing(ours.address).map(|_| ()).map_err(|error| error.kind());
+            assert_eq!(joined, Err(io::ErrorKind::AddrInUse), "{workers} workers");
+        }
+        // The other way round: that the attempt above can succeed at all.
+        let theirs = sharing(ANY).unwrap();
+        assert!(sharing(theirs.local_addr().unwrap()).is_ok());
+        assert!(matches!(reserve(theirs.local_addr().unwrap(), 2, "x"), Err(PortTaken::Taken { .. })));
     }
 }

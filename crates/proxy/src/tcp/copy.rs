@@ -26,11 +26,12 @@ pub struct Copied {
     pub to_downstream: u64,
 }
 
-/// Copies until both ends have finished, one fails, or nothing moved for `idle_timeout`.
+/// Copies until both ends have finished, one fails, nothing moved for `idle_timeout`, or `forbidden` is ready.
 pub async fn copy<A, B>(
     downstream: &mut A,
     upstream: &mut B,
     idle_timeout: Duration,
+    forbidden: impl Future<Output = ()>,
 ) -> (Copied, io::Result<()>)
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -39,9 +40,12 @@ where
     let mut up = Direction::default();
     let mut down = Direction::default();
     let idle = tokio::time::sleep(idle_timeout);
-    tokio::pin!(idle);
+    tokio::pin!(idle, forbidden);
     let mut seen = Copied::default();
     let result = poll_fn(|cx| {
+        if forbidden.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
+        }
         let first = up.poll(cx, downstream, upstream)?;
         let second = down.poll(cx, upstream, downstream)?;
         if first.is_ready() && second.is_ready() {
@@ -166,7 +170,8 @@ mod tests {
     async fn half_close_is_kept() {
         let (mut client, mut here) = duplex(64);
         let (mut there, mut server) = duplex(64);
-        let copying = tokio::spawn(async move { copy(&mut here, &mut there, LONG).await });
+        let copying =
+            tokio::spawn(async move { copy(&mut here, &mut there, LONG, std::future::pending()).await });
         client.write_all(b"question").await.unwrap();
         client.shutdown().await.unwrap();
         let mut question = String::new();
@@ -187,7 +192,7 @@ mod tests {
     async fn bulk_arrives_whole_and_grows_the_buffer() {
         let (mut client, mut here) = duplex(1 << 20);
         let (mut there, mut server) = duplex(1 << 20);
-        tokio::spawn(async move { copy(&mut here, &mut there, LONG).await });
+        tokio::spawn(async move { copy(&mut here, &mut there, LONG, std::future::pending()).await });
         let sent: Vec<u8> = (0..3_000_000_u32).map(|n| n as u8).collect();
         let expected = sent.clone();
         tokio::spawn(async move {
@@ -203,7 +208,8 @@ mod tests {
     async fn silence_ends_it() {
         let (_client, mut here) = duplex(64);
         let (mut there, _server) = duplex(64);
-        let (copied, result) = copy(&mut here, &mut there, Duration::from_millis(20)).await;
+        let (copied, result) =
+            copy(&mut here, &mut there, Duration::from_millis(20), std::future::pending()).await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(copied, Copied::default());
     }

@@ -12,7 +12,7 @@ use crate::{
         tunnel::tcp_alpn,
     },
     peer::Peer,
-    record::{Details, Kind, RequestRecord, flags},
+    record::{Details, Kind, Reach, RequestRecord, flags},
     upstream::{
         cluster::ClusterState,
         connect::{Dial, Stream, connect},
@@ -44,19 +44,25 @@ where
         return;
     };
     record.cluster = Some(Rc::clone(labels));
+    record.reach.set(Reach::Here);
     let Some((mut upstream, _held)) = open(peer, config, cluster, &mut record).await else {
         return;
     };
+    record.reach.set(Reach::Callee);
     drop(live); // a tunnel may live for days, its table must not
     let idle_timeout = config.idle_timeout.filter(|limit| !limit.is_zero()).unwrap_or(IDLE_TIMEOUT);
     // A drain does not cut it: bytes of a tunnel are not ours to end.
-    let (copied, result) = copy(&mut downstream, &mut upstream, idle_timeout).await;
+    let (copied, result) = copy(&mut downstream, &mut upstream, idle_timeout, peer.forbidden()).await;
     record.request_bytes = copied.to_upstream;
     record.response_bytes = copied.to_downstream;
     record.complete = true;
     record.failed = false;
     if let Err(error) = result {
         record.flags = flags::CONNECTION_TERMINATION;
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            record.details = Details::Fixed("rbac_access_denied");
+            peer.worker.shard.borrow_mut().add(peer.meters.denied, 1);
+        }
         tracing::debug!(%error, "a TCP connection ended with an error");
     }
 }
@@ -91,7 +97,7 @@ async fn open(
             return None;
         };
         let opened = connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await;
-        cluster.note_connection(&endpoint, opened.is_ok());
+        cluster.note_connection(&endpoint, &opened);
         match opened {
             Ok(stream) => {
                 record.raised[2] = Some(Raised::new(&endpoint.active));

@@ -23,6 +23,7 @@ use super::{
     limits::{Counts, SharedCounts},
     outlier::{self, Outcome},
     pool::{Pool, Version},
+    probe::Probes,
     quarantine::Quarantine,
     tls,
 };
@@ -40,6 +41,8 @@ pub struct ClusterState {
     pub cluster: Arc<Cluster>,
     pub meters: ClusterMeters,
     pub budget: RefCell<Budget>,
+    /// Health checks by members, of an app of ours.
+    pub probes: Probes,
     /// What is under way, for the circuit breakers.
     pub counts: Counts,
     /// Endpoints of ORIGINAL_DST clusters: the places that callers wanted to go to.
@@ -90,6 +93,7 @@ impl ClusterState {
             cluster,
             meters,
             budget: RefCell::new(Budget::new(RETRY_BUDGET_PERCENT, RETRY_BUDGET_PER_SECOND)),
+            probes: Probes::default(),
             counts: Counts::new(shared),
             originals: RefCell::default(),
             members: RefCell::new(Rc::new(Members { endpoints: Arc::default(), states: Vec::new() })),
@@ -197,11 +201,11 @@ impl ClusterState {
     }
 
     /// Whether a connection to an endpoint was to be had.
-    pub fn note_connection(&self, endpoint: &EndpointState, opened: bool) {
-        if opened {
-            endpoint.quarantine.reached();
-        } else {
-            self.quarantine_until(endpoint.quarantine.refuse(Instant::now()));
+    pub fn note_connection<T>(&self, endpoint: &EndpointState, opened: &Result<T, ConnectError>) {
+        match opened {
+            Ok(_) => endpoint.quarantine.reached(),
+            Err(ConnectError::Overflow) => {}
+            Err(_) => self.quarantine_until(endpoint.quarantine.refuse(Instant::now())),
         }
     }
 

@@ -17,6 +17,8 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use weft_routing::{Cluster, TcpKeepalive};
 
+use crate::net::descriptors::Descriptors;
+
 /// How TLS is spoken to a cluster's endpoints.
 #[derive(Clone)]
 pub struct TlsSettings {
@@ -42,8 +44,8 @@ pub enum ConnectError {
         #[source]
         source: io::Error,
     },
-    /// The cluster's limits.
-    #[error("the cluster has as many connections as it may, and too many requests wait for one")]
+    /// The cluster's limits, or the process's.
+    #[error("there are as many connections as there may be")]
     Overflow,
     #[error("the proxy has no certificate yet")]
     NoCertificate,
@@ -68,11 +70,24 @@ pub enum Stream {
 pub struct Dial {
     pub timeout: Duration,
     pub keepalive: Option<TcpKeepalive>,
+    /// How long sent bytes may stay without the other kernel's word. Only for a peer that always reads: a full window
+    /// counts as silence too.
+    pub unanswered_max: Option<Duration>,
 }
+
+/// An idle connection to a machine that is gone is found within 20 s.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    probes: Some(3),
+    time: Some(Duration::from_secs(10)),
+    interval: Some(Duration::from_secs(3)),
+};
+
+/// ENFILE and EMFILE: the endpoint has nothing to do with it.
+const OUR_OWN: [i32; 2] = [23, 24];
 
 impl Dial {
     pub fn of(cluster: &Cluster) -> Dial {
-        Dial { timeout: cluster.connect_timeout, keepalive: cluster.tcp_keepalive }
+        Dial { timeout: cluster.connect_timeout, keepalive: cluster.tcp_keepalive, unanswered_max: None }
     }
 }
 
@@ -84,12 +99,18 @@ pub async fn connect(
 ) -> Result<Stream, ConnectError> {
     let timeout = dial.timeout;
     let opening = async {
-        let tcp =
-            TcpStream::connect(address).await.map_err(|source| ConnectError::Tcp { address, source })?;
+        let tcp = TcpStream::connect(address).await.map_err(|source| match source.raw_os_error() {
+            Some(code) if OUR_OWN.contains(&code) => ConnectError::Overflow,
+            _ => ConnectError::Tcp { address, source },
+        })?;
+        if !Descriptors::of_process().may_connect(&tcp) {
+            return Err(ConnectError::Overflow);
+        }
         // Heads and small bodies are written whole; waiting for more would only add latency.
         let _ = tcp.set_nodelay(true);
-        if let Some(wanted) = &dial.keepalive {
-            keep_alive(&tcp, wanted);
+        keep_alive(&tcp, dial.keepalive.as_ref().unwrap_or(&KEEPALIVE));
+        if let Some(unanswered_max) = dial.unanswered_max {
+            let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(unanswered_max));
         }
         let Some(tls) = tls else {
             return Ok(Stream::Plain(tcp));

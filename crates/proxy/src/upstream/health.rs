@@ -18,6 +18,7 @@ use weft_routing::{Address, Cluster, HealthCheck, HealthCheckKind, matcher::appl
 
 use super::{
     connect::{Dial, Stream, TlsSettings, connect},
+    probe,
     tls::{self, Alpn},
 };
 use crate::{
@@ -132,6 +133,8 @@ fn settings(
     let alpn = match kind {
         HealthCheckKind::Http { http2: true, .. } | HealthCheckKind::Grpc { .. } => Alpn::Http2,
         HealthCheckKind::Http { .. } => Alpn::Http1,
+        // A TCP service's proxy speaks no ALPN; what an HTTP one is offered it must know.
+        HealthCheckKind::Tcp { .. } if wanted.alpn.is_empty() => Alpn::HealthCheck,
         HealthCheckKind::Tcp { .. } => Alpn::None,
     };
     tls::settings(wanted, alpn, identity.credentials().as_ref()).map(Some).map_err(|_| ())
@@ -194,7 +197,8 @@ async fn http(kind: &HealthCheckKind, target: SocketAddr, stream: Stream) -> Res
     let mut request = Request::builder()
         .method(method)
         .uri(if *http2 { format!("http://{host}{path}") } else { path.to_string() })
-        .header(USER_AGENT, "weft-health-check")
+        .header(USER_AGENT, probe::USER)
+        .header(probe::HEALTH_CHECK, "1")
         .body(Full::<Bytes>::default())
         .map_err(|error| error.to_string())?;
     if !http2 {
@@ -265,7 +269,7 @@ async fn grpc(service: &str, authority: &str, stream: Stream) -> Result<bool, St
         .uri(format!("http://{authority}/grpc.health.v1.Health/Check"))
         .header(CONTENT_TYPE, "application/grpc")
         .header(TE, "trailers")
-        .header(USER_AGENT, "weft-health-check")
+        .header(USER_AGENT, probe::USER)
         .body(Full::new(Bytes::from(body)))
         .map_err(|error| error.to_string())?;
     let response = ask_h2(stream, request).await?;

@@ -27,6 +27,9 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 100;
 /// HTTP/2 connections to one endpoint.
 pub const H2_CONNECTIONS_MAX: usize = 8;
 
+/// Bytes to a machine that is gone: HTTP/2's own windows see to it that a living one always reads.
+const UNANSWERED_MAX: Duration = Duration::from_secs(10);
+
 /// The version spoken on a connection to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -169,7 +172,8 @@ impl Pool {
     }
 
     async fn handshake_h2(&self, opening: Opening) -> Result<http2::SendRequest<TryBody>, ConnectError> {
-        let stream = connect(self.address, opening.tls.as_ref(), opening.dial).await?;
+        let dial = Dial { unanswered_max: Some(UNANSWERED_MAX), ..opening.dial };
+        let stream = connect(self.address, opening.tls.as_ref(), dial).await?;
         h2::client(stream, opening.h2, opening.held)
             .await
             .map_err(|source| ConnectError::Http { address: self.address, source })

@@ -8,10 +8,14 @@ use weft_identity::{
     tls::{self, MinVersion},
 };
 use weft_routing::{
-    CaSource, CertificateSource, DataSource, SanKind, StringMatch, TlsVersion, UpstreamTls, Validation,
+    CaSource, Certificate, CertificateSource, DataSource, NamedSecret, SanKind, StringMatch, TlsVersion,
+    UpstreamTls, Validation,
 };
 
-use super::connect::{ConnectError, TlsSettings};
+use super::{
+    connect::{ConnectError, TlsSettings},
+    probe::HEALTH_CHECK_ALPN,
+};
 use crate::certificates::Credentials;
 
 /// What is offered by ALPN, which depends on what will be spoken.
@@ -21,16 +25,19 @@ pub enum Alpn {
     None,
     Http1,
     Http2,
+    /// Only a check that there is somebody.
+    HealthCheck,
 }
 
 impl Alpn {
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 
     fn names(self) -> &'static [&'static str] {
         match self {
             Alpn::None => &[],
             Alpn::Http1 => &["http/1.1"],
             Alpn::Http2 => &["h2"],
+            Alpn::HealthCheck => &[HEALTH_CHECK_ALPN],
         }
     }
 }
@@ -44,7 +51,9 @@ pub fn settings(
     let config = match &wanted.validation.ca {
         // The bundle of our own identity: the other side is a member.
         CaSource::Sds(_) | CaSource::Provider { .. } => member(wanted, alpn, credentials)?,
-        CaSource::Inline(source) => originate(wanted, alpn, certificates(source)?)?,
+        CaSource::Inline(source) => {
+            originate(wanted, alpn, certificates(source).map_err(|reason| refuse(&reason))?)?
+        }
         CaSource::System => originate(wanted, alpn, system_roots())?,
         CaSource::None => {
             return Err(refuse("no trusted CA is named, so the server could not be verified"));
@@ -101,38 +110,52 @@ fn originate(
         return Err(refuse("no SNI is set, so the server's name could not be verified"));
     }
     let client = match &wanted.certificates {
-        CertificateSource::Inline(certificates) => match certificates.first() {
-            Some(certificate) => {
-                let chain = self::certificates(&certificate.chain)?;
-                let key = PrivateKeyDer::from_pem_slice(&bytes(&certificate.key)?)
-                    .map_err(|error| refuse(&format!("client key: {error}")))?;
-                Some((chain, key))
-            }
-            None => None,
-        },
-        _ => None,
+        CertificateSource::None => None,
+        CertificateSource::Inline(certificates) => certificates.first(),
+        CertificateSource::Secret(NamedSecret { certificate: Some(certificate), .. }) => Some(&**certificate),
+        CertificateSource::Secret(secret) => {
+            let name = &secret.name;
+            return Err(refuse(&format!("the secret {name}, the certificate to show, has not come")));
+        }
+        CertificateSource::Sds(_) | CertificateSource::Provider { .. } => {
+            return Err(refuse("the proxy's own identity is shown to members only"));
+        }
     };
+    let client = client.map(client_certificate).transpose().map_err(|reason| refuse(&reason))?;
     let min = if wanted.min_version == TlsVersion::V1_3 { MinVersion::Tls13 } else { MinVersion::Tls12 };
     // A server that speaks no ALPN is fine with HTTP/1; one that speaks it must choose what we offer.
     tls::origination_config(&roots, client, alpn.names(), min).map_err(|error| refuse(&error.to_string()))
+}
+
+/// A chain and its key; the reason says nothing of what the key is.
+pub fn client_certificate(
+    certificate: &Certificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let chain = certificates(&certificate.chain)?;
+    if chain.is_empty() {
+        return Err("the chain holds no certificate".to_owned());
+    }
+    let key = PrivateKeyDer::from_pem_slice(&bytes(&certificate.key)?)
+        .map_err(|_| "the private key is none in PEM".to_owned())?;
+    rustls::sign::CertifiedKey::from_der(chain.clone(), key.clone_key(), &tls::provider())
+        .map_err(|error| format!("the chain and the private key: {error}"))?;
+    Ok((chain, key))
 }
 
 fn system_roots() -> Vec<CertificateDer<'static>> {
     rustls_native_certs::load_native_certs().certs
 }
 
-fn certificates(source: &DataSource) -> Result<Vec<CertificateDer<'static>>, ConnectError> {
+fn certificates(source: &DataSource) -> Result<Vec<CertificateDer<'static>>, String> {
     CertificateDer::pem_slice_iter(&bytes(source)?)
         .collect::<Result<_, _>>()
-        .map_err(|error| refuse(&format!("certificates: {error}")))
+        .map_err(|error| format!("certificates: {error}"))
 }
 
-fn bytes(source: &DataSource) -> Result<Vec<u8>, ConnectError> {
+fn bytes(source: &DataSource) -> Result<Vec<u8>, String> {
     match source {
         DataSource::Bytes(bytes) => Ok(bytes.to_vec()),
-        DataSource::File(path) => {
-            std::fs::read(path).map_err(|error| refuse(&format!("{}: {error}", path.display())))
-        }
+        DataSource::File(path) => std::fs::read(path).map_err(|error| format!("{}: {error}", path.display())),
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod control;
+pub mod member;
 pub mod xds;
 
 use std::{
@@ -325,4 +327,13 @@ pub async fn read_head(stream: &mut TcpStream) -> String {
         head.push(byte.unwrap());
     }
     String::from_utf8(head).unwrap()
+}
+
+/// Waits until it holds.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = tokio::time::Instant::now() + LIMIT;
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }

@@ -181,6 +181,118 @@ fn a_header_sent_twice_cannot_slip_through() {
 }
 
 #[test]
+fn one_of_a_list_in_one_line_is_a_value_too() {
+    let cases = [
+        // (the line, does a deny of admin fire, does an allow of guest, does an allow of all but admin)
+        ("admin", true, false, false),
+        ("guest", false, true, true),
+        ("guest,admin", true, false, false),
+        ("admin ,\tguest", true, false, false),
+        ("guest,other", false, false, true),
+        ("administrator,x", false, false, true),
+    ];
+    for (line, denies, allows_guest, allows_others) in cases {
+        let mut headers = HeaderMap::new();
+        headers.append("x-role", HeaderValue::from_str(line).unwrap());
+        let head = head(&Method::GET, "/", &headers);
+        let judged = |action, value, invert| {
+            let rules = rbac(action, Permission::Header(header("x-role", value, invert)), Principal::Any);
+            decide(&rules, &input(Some(&head))).allow
+        };
+        assert_eq!(!judged(RbacAction::Deny, "admin", false), denies, "{line}");
+        assert_eq!(judged(RbacAction::Allow, "guest", false), allows_guest, "{line}");
+        assert_eq!(judged(RbacAction::Allow, "admin", true), allows_others, "{line}");
+    }
+}
+
+#[test]
+fn a_path_with_parameters_is_judged_with_and_without_them() {
+    let headers = HeaderMap::new();
+    let prefix = |value: &str| StringMatch::Prefix { value: value.into(), ignore_case: false };
+    let cases = [
+        // (path, the policy's, does a deny fire, does an allow fire)
+        ("/admin;x", exact("/admin"), true, false),
+        ("/admin%3Bx", exact("/admin"), true, false),
+        ("/public/..;/admin", prefix("/admin"), true, false),
+        ("/public/..;/admin", prefix("/public/"), true, false),
+        ("/public;a/x;b", prefix("/public/"), true, false),
+        ("/public/x;b", prefix("/public/"), true, true),
+        ("/map;lat=1", exact("/map;lat=1"), true, true),
+        ("/map;lat=1", exact("/other"), false, false),
+        ("/a%20b", exact("/a%20b"), true, true),
+    ];
+    for (path, test, denies, allows) in cases {
+        let head = head(&Method::GET, path, &headers);
+        let judged = |action| {
+            decide(&rbac(action, Permission::UrlPath(test.clone()), Principal::Any), &input(Some(&head)))
+                .allow
+        };
+        assert_eq!(
+            (!judged(RbacAction::Deny), judged(RbacAction::Allow)),
+            (denies, allows),
+            "{path} {test:?}"
+        );
+    }
+}
+
+/// S-AZ-09: whatever stands in a name stands for itself, and for nothing else.
+#[test]
+fn literals_are_literals() {
+    let long = "n".repeat(253);
+    let names = [
+        "a.b",
+        "a*",
+        "*",
+        "a+",
+        "a?",
+        "[a]",
+        "(a)",
+        "a|b",
+        "^a",
+        "a$",
+        "a\\d",
+        "{a}",
+        "a{2}",
+        ".*",
+        "\u{fc}ml\u{e4}ut",
+        "a b",
+        "%61",
+        &long,
+    ];
+    let headers = HeaderMap::new();
+    for name in names {
+        let own = format!("spiffe://mesh.internal/ns/{name}/sa/{name}");
+        let path = format!("/{name}");
+        let others = [
+            own.replace('.', "x"),
+            own.replace(['*', '+', '?', '|', '^', '$', '\\'], ""),
+            own.replace(['[', ']', '(', ')', '{', '}'], ""),
+            format!("{own}x"),
+            format!("x{own}"),
+            own[..own.len() - 1].chars().collect::<String>(),
+            "spiffe://mesh.internal/ns/aab/sa/aab".to_owned(),
+        ];
+        let who = |test| rbac(RbacAction::Allow, Permission::Any, Principal::Authenticated(Some(test)));
+        let allowed =
+            |rules: &Rbac, id: &str| decide(rules, &PolicyInput { principal: Some(id), ..input(None) }).allow;
+        let rules = who(exact(&own));
+        assert!(allowed(&rules, &own), "{own}");
+        for other in others.iter().filter(|other| **other != own) {
+            assert!(!allowed(&rules, other), "{own} lets {other} in");
+        }
+        // All of a namespace is none of a namespace that begins like it.
+        let all = format!("spiffe://mesh.internal/ns/{name}/");
+        let rules = who(StringMatch::Prefix { value: all.as_str().into(), ignore_case: false });
+        assert!(allowed(&rules, &own));
+        assert!(!allowed(&rules, &format!("spiffe://mesh.internal/ns/{name}x/sa/{name}")), "{all}");
+        assert!(!allowed(&rules, &own.replace("mesh.internal", "other.example")), "{all}");
+        let rules = rbac(RbacAction::Allow, Permission::UrlPath(exact(&path)), Principal::Any);
+        let asks = |path: &str| decide(&rules, &input(Some(&head(&Method::GET, path, &headers)))).allow;
+        assert!(asks(&path) && !asks("/aab") && !asks(&format!("{path}x")), "{path}");
+    }
+}
+
+#[test]
 fn mapped_addresses_are_the_addresses_they_map() {
     let rules =
         rbac(RbacAction::Deny, Permission::Any, Principal::DirectRemoteIp("10.0.0.0/8".parse().unwrap()));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as PbHttpRbac;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::{
@@ -16,7 +17,7 @@ use super::{access_log, core, rbac, route};
 use crate::fields::type_name;
 use crate::types::{
     Codec, EscapedSlashes, ForwardClientCert, HttpConfig, HttpFilter, HttpLimits, HttpTimeouts, PathPolicy,
-    RequestIdPolicy, RouteSource, ServerHeader, StripPort, Upgrades,
+    RequestIdPolicy, RouteSource, ServerHeader, StripPort, Underscores, Upgrades,
 };
 
 pub(super) fn http(
@@ -86,6 +87,15 @@ pub(super) fn http(
         });
     let empty = core_pb::HttpProtocolOptions::default();
     let options = config.common_http_protocol_options.as_ref().unwrap_or(&empty);
+    let underscores = reader
+        .at("common_http_protocol_options", |reader| {
+            reader.choice("headers_with_underscores_action", options.headers_with_underscores_action)
+        })
+        .map(|action| match action {
+            HeadersWithUnderscoresAction::Allow => Underscores::Allow,
+            HeadersWithUnderscoresAction::RejectRequest => Underscores::Refuse,
+            HeadersWithUnderscoresAction::DropHeader => Underscores::Drop,
+        });
     let (timeouts, limits) = timeouts_and_limits(reader, config, options);
     Some(HttpConfig {
         stat_prefix: config.stat_prefix.as_str().into(),
@@ -94,6 +104,7 @@ pub(super) fn http(
         filters: filters?,
         access_log: access_log::access_logs(reader, &config.access_log),
         path: PathPolicy { merge_slashes: config.merge_slashes, escaped_slashes: escaped_slashes? },
+        underscores: underscores?,
         strip_port,
         upgrades: upgrades(reader, &config.upgrade_configs),
         timeouts,

@@ -26,11 +26,14 @@ use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;
 use envoy_types::pb::envoy::config::listener::v3::Listener as PbListener;
 use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret as PbSecret;
 use envoy_types::pb::google::protobuf::Any;
 use prost::Message;
 
 use crate::fields::{self, Schema};
-use crate::types::{Cluster, Decoded, Endpoints, Listener, Problem, RouteConfig, Strictness, Warning};
+use crate::types::{
+    Cluster, Decoded, Endpoints, Listener, Problem, RouteConfig, Secret, Strictness, Warning,
+};
 use reader::Reader;
 
 /// Larger than any sane resource; a wrong length must not fill the memory.
@@ -62,6 +65,10 @@ pub fn load_assignment(any: &Any, strictness: Strictness) -> Result<Decoded<Endp
         |message| &message.cluster_name,
         |reader, message| endpoint::endpoints(reader, message, endpoint::Names::Refused),
     )
+}
+
+pub fn secret(any: &Any, strictness: Strictness) -> Result<Decoded<Secret>, Vec<Problem>> {
+    read::<PbSecret, _>(&fields::SECRET, any, strictness, |message| &message.name, tls::secret)
 }
 
 fn read<M: Message + Default, T>(

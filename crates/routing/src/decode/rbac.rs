@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::config::rbac::v3 as pb;
 use envoy_types::pb::envoy::config::rbac::v3::permission::Rule;
 use envoy_types::pb::envoy::config::rbac::v3::principal::Identifier;
 use envoy_types::pb::envoy::config::rbac::v3::rbac::Action;
+use envoy_types::pb::envoy::config::route::v3::HeaderMatcher;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as PbHttpRbac;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as PbNetworkRbac;
 use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
@@ -13,7 +14,8 @@ use envoy_types::pb::envoy::r#type::matcher::v3::{PathMatcher, path_matcher};
 use super::reader::Reader;
 use super::{core, text};
 use crate::types::{
-    HttpRbac, NetworkRbac, Permission, Policy, Principal, Rbac, RbacAction, Stamp, StringMatch,
+    HeaderKey, HeaderMatch, HeaderTest, HttpRbac, NetworkRbac, Permission, Policy, Principal, Rbac,
+    RbacAction, Stamp, StringMatch,
 };
 
 pub(super) fn http(reader: &mut Reader, filter: &PbHttpRbac) -> Option<HttpRbac> {
@@ -92,7 +94,7 @@ fn permission(reader: &mut Reader, permission_: &pb::Permission) -> Option<Permi
             .at("not_rule", |reader| permission(reader, rule))
             .map(|rule| Permission::Not(Box::new(rule))),
         Some(Rule::Header(test)) => {
-            reader.at("header", |reader| text::header_match(reader, test)).map(Permission::Header)
+            reader.at("header", |reader| header(reader, test)).map(Permission::Header)
         }
         Some(Rule::UrlPath(test)) => url_path(reader, test).map(Permission::UrlPath),
         Some(Rule::DestinationIp(range)) => {
@@ -162,7 +164,7 @@ fn principal(reader: &mut Reader, principal_: &pb::Principal) -> Option<Principa
             reader.at("remote_ip", |reader| core::range(reader, range)).map(Principal::RemoteIp)
         }
         Some(Identifier::Header(test)) => {
-            reader.at("header", |reader| text::header_match(reader, test)).map(Principal::Header)
+            reader.at("header", |reader| header(reader, test)).map(Principal::Header)
         }
         Some(Identifier::UrlPath(test)) => url_path(reader, test).map(Principal::UrlPath),
         // The table has refused these.
@@ -192,6 +194,21 @@ fn whole<T>(reader: &mut Reader, step: &str, read: Vec<T>, wanted: usize) -> Opt
         reader.problem_at(step, "needs at least one");
     }
     (wanted > 0 && read.len() == wanted).then_some(read)
+}
+
+/// Hosts are compared without regard to case: the authority is in lower case by then, the policy may not be.
+fn header(reader: &mut Reader, test: &HeaderMatcher) -> Option<HeaderMatch> {
+    let mut read = text::header_match(reader, test)?;
+    if let (HeaderKey::Authority, HeaderTest::Text(test)) = (&read.key, &mut read.test) {
+        match test {
+            StringMatch::Exact { ignore_case, .. }
+            | StringMatch::Prefix { ignore_case, .. }
+            | StringMatch::Suffix { ignore_case, .. }
+            | StringMatch::Contains { ignore_case, .. } => *ignore_case = true,
+            StringMatch::Regex(_) => {}
+        }
+    }
+    Some(read)
 }
 
 fn url_path(reader: &mut Reader, path: &PathMatcher) -> Option<StringMatch> {

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::cluster::v3 as cluster_pb;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint_pb;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
@@ -164,6 +165,106 @@ fn an_inbound_listener_is_read() {
     let policy = &rbac.rules.as_ref().unwrap().policies[0];
     assert_eq!(&*policy.stamp.as_ref().unwrap().name, "same-namespace");
     assert_eq!(&**http.routes.key(), "inbound/inbound/chain[0]");
+}
+
+/// A cluster with TLS as it says, its server checked by these roots; the paths of its problems, or what it shows.
+fn shown(secret: tls_pb::SdsSecretConfig, roots: Option<&str>) -> Result<CertificateSource, Vec<String>> {
+    use tls_pb::common_tls_context::ValidationContextType;
+    let validation = match roots {
+        Some(pem) => ValidationContextType::ValidationContext(tls_pb::CertificateValidationContext {
+            trusted_ca: Some(inline(pem)),
+            ..Default::default()
+        }),
+        None => ValidationContextType::ValidationContextSdsSecretConfig(tls_pb::SdsSecretConfig {
+            name: "ROOTCA".to_owned(),
+            sds_config: None,
+        }),
+    };
+    let context = tls_pb::UpstreamTlsContext {
+        sni: "pay.example".to_owned(),
+        common_tls_context: Some(tls_pb::CommonTlsContext {
+            tls_certificate_sds_secret_configs: vec![secret],
+            validation_context_type: Some(validation),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let cluster = cluster_pb::Cluster {
+        name: "external|80|pay.default".to_owned(),
+        transport_socket: Some(core_pb::TransportSocket {
+            name: "tls".to_owned(),
+            config_type: Some(core_pb::transport_socket::ConfigType::TypedConfig(pack_any(context))),
+        }),
+        load_assignment: Some(endpoint_pb::ClusterLoadAssignment {
+            cluster_name: "external|80|pay.default".to_owned(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    match crate::cluster(&pack_any(cluster), Strictness::Own) {
+        Ok(read) => Ok(read.value.tls.unwrap().certificates.clone()),
+        Err(problems) => Err(problems.into_iter().map(|problem| problem.message).collect()),
+    }
+}
+
+fn inline(text: &str) -> core_pb::DataSource {
+    core_pb::DataSource {
+        specifier: Some(core_pb::data_source::Specifier::InlineString(text.to_owned())),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_server_outside_may_be_shown_a_secret_by_name_and_a_member_only_the_own_identity() {
+    use core_pb::config_source::ConfigSourceSpecifier::{Ads, PathConfigSource};
+    let ads = core_pb::ConfigSource {
+        config_source_specifier: Some(Ads(Default::default())),
+        ..Default::default()
+    };
+    let path = core_pb::ConfigSource {
+        config_source_specifier: Some(PathConfigSource(Default::default())),
+        ..Default::default()
+    };
+    let secret = |name: &str, sds_config: Option<&core_pb::ConfigSource>| tls_pb::SdsSecretConfig {
+        name: name.to_owned(),
+        sds_config: sds_config.cloned(),
+    };
+    let refused = |secret, roots| shown(secret, roots).unwrap_err().join("; ");
+    match shown(secret("client|me.default", Some(&ads)), Some("PEM")).unwrap() {
+        CertificateSource::Secret(named) => {
+            assert_eq!((&*named.name, named.certificate), ("client|me.default", None));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(shown(secret("default", None), None), Ok(CertificateSource::Sds(_))));
+    assert!(refused(secret("client|me.default", None), Some("PEM")).contains("must be ads"));
+    assert!(refused(secret("client|me.default", Some(&path)), Some("PEM")).contains("must be ads"));
+    assert!(refused(secret("client|me.default", Some(&ads)), None).contains("members are shown"));
+    assert!(refused(secret("default", None), Some("PEM")).contains("no member"));
+}
+
+#[test]
+fn a_secret_is_a_certificate_with_its_key_and_its_key_is_never_printed() {
+    let read = |kind: Option<tls_pb::secret::Type>| {
+        let secret = tls_pb::Secret { name: "client|me.default".to_owned(), r#type: kind };
+        crate::secret(&pack_any(secret), Strictness::Own)
+    };
+    let certificate = |key: Option<core_pb::DataSource>| tls_pb::TlsCertificate {
+        certificate_chain: Some(inline("THE CHAIN")),
+        private_key: key,
+        ..Default::default()
+    };
+    use tls_pb::secret::Type::{TlsCertificate, ValidationContext};
+    let good = read(Some(TlsCertificate(certificate(Some(inline("THE KEY")))))).unwrap().value;
+    assert_eq!(good.certificate.key, DataSource::Bytes(b"THE KEY".as_slice().into()));
+    let printed = format!("{good:?} {:?}", CertificateSource::Inline(vec![(*good.certificate).clone()]));
+    let bytes = format!("{:?}", b"THE KEY");
+    assert!(!printed.contains(bytes.trim_matches(['[', ']'])) && !printed.contains("THE KEY"), "{printed}");
+    for refused in
+        [None, Some(TlsCertificate(certificate(None))), Some(ValidationContext(Default::default()))]
+    {
+        assert!(read(refused).is_err());
+    }
 }
 
 #[test]

@@ -10,8 +10,8 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::tls_paramete
 use super::reader::Reader;
 use super::{core, text};
 use crate::types::{
-    CaSource, Certificate, CertificateSource, ClientCertificate, DownstreamTls, SanKind, SanMatch,
-    StringMatch, TlsVersion, UpstreamTls, Validation,
+    CaSource, Certificate, CertificateSource, ClientCertificate, DownstreamTls, NamedSecret, SanKind,
+    SanMatch, Secret, StringMatch, TlsVersion, UpstreamTls, Validation,
 };
 
 /// What both contexts have in common.
@@ -26,8 +26,13 @@ struct Common {
 pub(super) fn downstream(reader: &mut Reader, context: &pb::DownstreamTlsContext) -> Option<DownstreamTls> {
     let inner = reader.required("common_tls_context", context.common_tls_context.as_ref())?;
     let common = reader.at("common_tls_context", |reader| common(reader, inner))?;
-    if matches!(common.certificates, CertificateSource::None) {
-        reader.problem_at("common_tls_context", "has no certificate to show");
+    match &common.certificates {
+        CertificateSource::None => reader.problem_at("common_tls_context", "has no certificate to show"),
+        CertificateSource::Secret(secret) => reader.problem_at(
+            "common_tls_context.tls_certificate_sds_secret_configs[0].name",
+            format!("is {:?}; the proxy's own identity is {OWN:?}", secret.name),
+        ),
+        _ => {}
     }
     let required = context.require_client_certificate.as_ref().is_some_and(|required| required.value);
     if common.max_version == TlsVersion::V1_2 {
@@ -87,7 +92,10 @@ pub(super) fn upstream(reader: &mut Reader, context: &pb::UpstreamTlsContext) ->
         );
     }
     let validation = common.validation.as_ref();
-    reader.at("common_tls_context", |reader| upstream_names(reader, &context.sni, validation));
+    reader.at("common_tls_context", |reader| {
+        upstream_names(reader, &context.sni, validation);
+        upstream_certificate(reader, &common.certificates, validation);
+    });
     Some(UpstreamTls {
         sni: (!context.sni.is_empty()).then(|| context.sni.as_str().into()),
         certificates: common.certificates,
@@ -126,6 +134,32 @@ fn upstream_names(reader: &mut Reader, sni: &str, validation: Option<&Validation
         }
     }
 }
+
+/// Members know the proxy by its identity; others are shown another certificate, or none.
+fn upstream_certificate(
+    reader: &mut Reader,
+    certificates: &CertificateSource,
+    validation: Option<&Validation>,
+) {
+    let Some(validation) = validation else { return };
+    let member = matches!(validation.ca, CaSource::Sds(_) | CaSource::Provider { .. });
+    match certificates {
+        CertificateSource::Secret(secret) if member => reader.problem_at(
+            "tls_certificate_sds_secret_configs[0].name",
+            format!("is {:?}; members are shown the proxy's own identity, {OWN:?}", secret.name),
+        ),
+        CertificateSource::Inline(_) if member => {
+            reader.problem("shows a certificate of its own to members; they know the proxy by its identity")
+        }
+        CertificateSource::Sds(_) | CertificateSource::Provider { .. } if !member => {
+            reader.problem("shows the proxy's own identity to a server that is no member")
+        }
+        _ => {}
+    }
+}
+
+/// The proxy's own certificate.
+const OWN: &str = "default";
 
 /// The proxy has one identity, under these names.
 fn own_secret(reader: &mut Reader, name: Option<Arc<str>>, own: &str) -> Option<Arc<str>> {
@@ -186,11 +220,14 @@ fn certificates(reader: &mut Reader, context: &pb::CommonTlsContext) -> Option<C
     match context.tls_certificate_sds_secret_configs.as_slice() {
         [] => {}
         [secret] => {
-            let name = reader.at("tls_certificate_sds_secret_configs[0]", |reader| {
-                let name = reader.required_text("name", &secret.name);
-                own_secret(reader, name, "default")
-            });
-            sources.push(CertificateSource::Sds(name?));
+            sources.push(reader.at("tls_certificate_sds_secret_configs[0]", |reader| {
+                let name = reader.required_text("name", &secret.name)?;
+                if *name == *OWN {
+                    return Some(CertificateSource::Sds(name));
+                }
+                core::same_stream(reader, "sds_config", secret.sds_config.as_ref());
+                Some(CertificateSource::Secret(NamedSecret { name, certificate: None }))
+            })?);
         }
         _ => reader
             .problem_at("tls_certificate_sds_secret_configs", "has more than one; one certificate is shown"),
@@ -207,19 +244,32 @@ fn certificates(reader: &mut Reader, context: &pb::CommonTlsContext) -> Option<C
         });
     }
     if !context.tls_certificates.is_empty() {
-        let inline = reader.list("tls_certificates", &context.tls_certificates, |reader, certificate| {
-            let chain = reader.required("certificate_chain", certificate.certificate_chain.as_ref());
-            let key = reader.required("private_key", certificate.private_key.as_ref());
-            let chain = reader.at("certificate_chain", |reader| core::data_source(reader, chain?));
-            let key = reader.at("private_key", |reader| core::data_source(reader, key?));
-            Some(Certificate { chain: chain?, key: key? })
-        });
+        let inline = reader.list("tls_certificates", &context.tls_certificates, certificate);
         sources.push(CertificateSource::Inline(inline));
     }
     if sources.len() > 1 {
         reader.problem("names certificates in more than one way");
     }
     Some(sources.pop().unwrap_or_default())
+}
+
+fn certificate(reader: &mut Reader, certificate: &pb::TlsCertificate) -> Option<Certificate> {
+    let chain = reader.required("certificate_chain", certificate.certificate_chain.as_ref());
+    let key = reader.required("private_key", certificate.private_key.as_ref());
+    let chain = reader.at("certificate_chain", |reader| core::data_source(reader, chain?));
+    let key = reader.at("private_key", |reader| core::data_source(reader, key?));
+    Some(Certificate { chain: chain?, key: key? })
+}
+
+/// A certificate with its key, by name; other secrets have no use here.
+pub(super) fn secret(reader: &mut Reader, secret: &pb::Secret) -> Option<Secret> {
+    let name = reader.required_text("name", &secret.name)?;
+    let Some(pb::secret::Type::TlsCertificate(inner)) = &secret.r#type else {
+        reader.problem("must hold a tls_certificate");
+        return None;
+    };
+    let certificate = reader.at("tls_certificate", |reader| certificate(reader, inner))?;
+    Some(Secret { name, certificate: Arc::new(certificate) })
 }
 
 /// Some(None): nothing is said about the other side.

@@ -195,7 +195,9 @@ pub static CONFIG_SOURCE: Schema = Schema {
         one(
             2,
             "api_config_source",
-            Harmless("secrets come from the proxy's own identity; endpoints and routes by it are refused"),
+            Harmless(
+                "the secrets default and ROOTCA are the proxy's own identity; all else by it is refused",
+            ),
             OPAQUE,
         ),
         one(3, "ads", Supported, Message(&AGGREGATED_CONFIG_SOURCE)),

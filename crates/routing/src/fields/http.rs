@@ -160,7 +160,7 @@ pub static HTTP_PROTOCOL_OPTIONS: Schema = Schema {
         one(2, "max_headers_count", Supported, Message(&UINT32_VALUE)),
         one(3, "max_connection_duration", NO_LIMIT, Message(&DURATION)),
         one(4, "max_stream_duration", Supported, Message(&DURATION)),
-        one(5, "headers_with_underscores_action", NOT_DONE, VARINT),
+        one(5, "headers_with_underscores_action", Supported, VARINT),
         one(6, "max_requests_per_connection", NO_LIMIT, Message(&UINT32_VALUE)),
         one(7, "max_response_headers_kb", Warn("the limit here is our own"), OPAQUE),
         one(8, "max_connection_duration_jitter", Warn("no jitter is added"), OPAQUE),

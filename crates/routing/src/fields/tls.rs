@@ -19,6 +19,7 @@ pub static ALL: &[&Schema] = &[
     &CERTIFICATE_PROVIDER_PLUGIN_INSTANCE,
     &SUBJECT_ALT_NAME_MATCHER,
     &TLS_PARAMETERS,
+    &SECRET,
 ];
 
 pub static UPSTREAM_TLS_CONTEXT: Schema = Schema {
@@ -104,6 +105,17 @@ pub static COMMON_TLS_CONTEXT: Schema = Schema {
         ),
         one(15, "key_log", NOT_DONE, OPAQUE),
         one(16, "custom_tls_certificate_selector", NOT_DONE, OPAQUE),
+    ],
+};
+
+pub static SECRET: Schema = Schema {
+    name: "envoy.extensions.transport_sockets.tls.v3.Secret",
+    rows: &[
+        one(1, "name", Supported, TEXT),
+        one(2, "tls_certificate", Supported, Message(&TLS_CERTIFICATE)),
+        one(3, "session_ticket_keys", NOT_DONE, OPAQUE),
+        one(4, "validation_context", NOT_DONE, OPAQUE),
+        one(5, "generic_secret", NOT_DONE, OPAQUE),
     ],
 };
 

@@ -8,6 +8,17 @@ use super::HeadView;
 use crate::types::{HeaderMatch, HeaderTest, QueryMatch, StringMatch};
 
 impl StringMatch {
+    /// What the configuration wrote.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            StringMatch::Exact { value, .. }
+            | StringMatch::Prefix { value, .. }
+            | StringMatch::Suffix { value, .. }
+            | StringMatch::Contains { value, .. } => value,
+            StringMatch::Regex(regex) => regex.as_str(),
+        }
+    }
+
     pub fn matches(&self, text: &str) -> bool {
         match self {
             StringMatch::Exact { value, ignore_case: false } => **value == *text,

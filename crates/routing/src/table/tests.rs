@@ -14,7 +14,9 @@ use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::util::pack_any;
 
 use super::{Inconsistency, Staged};
-use crate::types::{Endpoints, Strictness};
+use crate::types::{
+    Certificate, CertificateSource, DataSource, Endpoints, NamedSecret, Strictness, UpstreamTls,
+};
 
 impl Staged {
     fn add_cluster(&mut self, name: &str) {
@@ -124,4 +126,44 @@ fn endpoints_are_exchanged_alone() {
     let endpoints = Arc::new(Endpoints { name: "a".into(), ..Endpoints::default() });
     let table = table.with_endpoints("a", Some(endpoints.clone()));
     assert!(Arc::ptr_eq(table.cluster(index).unwrap().endpoints.as_ref().unwrap(), &endpoints));
+}
+
+#[test]
+fn a_secret_reaches_the_clusters_that_name_it_and_only_a_new_one_changes_them() {
+    let mut staged = Staged::default();
+    for name in ["plain", "shows"] {
+        staged.add_cluster(name);
+        staged.add_endpoints(name);
+    }
+    let mut shows = (*staged.clusters["shows"]).clone();
+    let named = NamedSecret { name: "me".into(), certificate: None };
+    shows.tls =
+        Some(Arc::new(UpstreamTls { certificates: CertificateSource::Secret(named), ..Default::default() }));
+    staged.clusters.insert("shows".into(), Arc::new(shows));
+    assert!(staged.missing().secrets.contains("me"));
+
+    let certificate = |key: &str| {
+        let text = |text: &str| DataSource::Bytes(text.as_bytes().into());
+        Some(Arc::new(Certificate { chain: text("chain"), key: text(key) }))
+    };
+    let bound = |staged: &mut Staged, secret: Option<Arc<Certificate>>| {
+        staged.secrets.insert("me".into(), secret);
+        let plain = staged.clusters["plain"].clone();
+        staged.bind_secrets();
+        assert!(Arc::ptr_eq(&plain, &staged.clusters["plain"]));
+        staged.clusters["shows"].clone()
+    };
+    let first = bound(&mut staged, certificate("one"));
+    assert!(staged.missing().secrets.is_empty());
+    assert_eq!(first.secret().unwrap().certificate, certificate("one"));
+    assert!(
+        Arc::ptr_eq(&first, &bound(&mut staged, certificate("one"))),
+        "sent again, it keeps its connections"
+    );
+    let second = bound(&mut staged, certificate("two"));
+    assert_eq!(second.secret().unwrap().certificate, certificate("two"));
+    assert_eq!(bound(&mut staged, None).secret().unwrap().certificate, None);
+    staged.clusters.remove("shows");
+    staged.prune();
+    assert!(staged.secrets.is_empty());
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use super::{CertificateSource, HeaderEdit, Stamp, TlsVersion, Validation};
+use super::{Certificate, CertificateSource, HeaderEdit, NamedSecret, Stamp, TlsVersion, Validation};
 
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -27,6 +27,28 @@ pub struct Cluster {
     /// Idle connections close when the endpoint turns unhealthy.
     pub close_connections_on_health_failure: bool,
     pub stamp: Option<Arc<Stamp>>,
+}
+
+impl Cluster {
+    /// The secret that it shows to its endpoints, if it is one by name.
+    pub fn secret(&self) -> Option<&NamedSecret> {
+        match &self.tls.as_ref()?.certificates {
+            CertificateSource::Secret(secret) => Some(secret),
+            _ => None,
+        }
+    }
+
+    /// The same with another certificate under that name, or without one.
+    #[must_use]
+    pub fn with_secret(&self, certificate: Option<Arc<Certificate>>) -> Cluster {
+        let mut cluster = self.clone();
+        if let Some(tls) = &mut cluster.tls
+            && let CertificateSource::Secret(secret) = &mut Arc::make_mut(tls).certificates
+        {
+            secret.certificate = certificate;
+        }
+        cluster
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -115,12 +115,36 @@ pub enum CertificateSource {
         certificate: Arc<str>,
     },
     Inline(Vec<Certificate>),
+    /// Another one than the proxy's own, for a server outside the mesh.
+    Secret(NamedSecret),
 }
 
+/// A secret that comes over the same stream, by its name.
 #[derive(Debug, Clone)]
+pub struct NamedSecret {
+    pub name: Arc<str>,
+    /// None: it is not here, and without it there is no connection.
+    pub certificate: Option<Arc<Certificate>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
     pub chain: DataSource,
     pub key: DataSource,
+}
+
+// By hand: the key must not reach a log or a page by way of `{:?}`.
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Certificate").field("chain", &self.chain).field("key", &"[secret]").finish()
+    }
+}
+
+/// A secret as received.
+#[derive(Debug, Clone)]
+pub struct Secret {
+    pub name: Arc<str>,
+    pub certificate: Arc<Certificate>,
 }
 
 /// Which certificates of the other side are taken.
@@ -171,6 +195,7 @@ pub struct HttpConfig {
     pub filters: Vec<HttpFilter>,
     pub access_log: Vec<AccessLogConfig>,
     pub path: PathPolicy,
+    pub underscores: Underscores,
     pub strip_port: StripPort,
     pub upgrades: Upgrades,
     pub timeouts: HttpTimeouts,
@@ -186,6 +211,19 @@ pub struct HttpConfig {
     pub forward_client_cert: ForwardClientCert,
     /// None: a connection manager has no metadata; the chain's stamp stands for it.
     pub stamp: Option<Arc<Stamp>>,
+}
+
+/// What becomes of header fields with a `_` in their names. Many an app reads `x_role` and `x-role` as one, while
+/// policies and other proxies tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Underscores {
+    /// They are names like others.
+    #[default]
+    Allow,
+    /// The request is refused.
+    Refuse,
+    /// The field goes, the request goes on.
+    Drop,
 }
 
 #[derive(Debug, Clone)]

@@ -36,7 +36,11 @@ const MAGIC: &[u8] = b"redb";
 /// Readers use the view, so redb needs little.
 const CACHE_BYTES: usize = 16 << 20;
 
-/// How much room the disk has; `None` when nobody knows.
+/// Of a disk, this much stays free: a sixteenth of it, within these bounds. redb takes nothing more once
+/// a write failed in the middle, and opening its file again needs some room too.
+const RESERVE_BYTES: std::ops::RangeInclusive<u64> = (256 << 10)..=(4 << 20);
+
+/// How much room the disk has for commits; `None` when nobody knows.
 type FreeBytes = Box<dyn Fn(&Path) -> Option<u64> + Send>;
 type MakeDatabase = Box<dyn Fn(&redb::Builder, File) -> Result<Database, DatabaseError> + Send>;
 
@@ -187,8 +191,10 @@ impl Opener {
 
 fn free_bytes(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
+    let reserve = (disk.f_blocks.saturating_mul(disk.f_frsize) / 16)
+        .clamp(*RESERVE_BYTES.start(), *RESERVE_BYTES.end());
     // A file system that doesn't count its blocks says 0 of all.
-    (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize))
+    (disk.f_blocks > 0).then(|| disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(reserve))
 }
 
 fn parent(path: &Path) -> &Path {

@@ -1,5 +1,6 @@
 //! The embedded engine: the contract, and what only an engine on a disk must do.
 
+mod compaction;
 mod crash;
 mod damage;
 mod failing_disk;

@@ -8,6 +8,7 @@
 //! what happened: a group is on disk whole or not at all.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,9 @@ use crate::{CommitError, Revision, StoreError, Transaction};
 /// Commits that share one fsync.
 const GROUP_MAX: usize = 256;
 const GROUP_BYTES_MAX: usize = 8 << 20;
-/// What must be free on the disk for a commit, besides four times its size.
-const FREE_BYTES_MIN: u64 = 4 << 20;
+/// What a commit needs of the disk: so many times its size, and the pages on the way to it.
+const ROOM_PER_BYTE: u64 = 4;
+const ROOM_BYTES_MIN: u64 = 64 << 10;
 /// How long a file that could not be opened again is left alone.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
@@ -139,10 +141,15 @@ impl Writer {
     fn write(&mut self, group: Group) -> Result<(), Failure> {
         let Some(database) = &self.database else { return Err(Failure::Unknown) };
         // Asked beforehand, since redb takes nothing more once a write failed.
-        if self.opener.free_bytes().is_some_and(|free| free < group.bytes() * 4 + FREE_BYTES_MIN) {
+        if self.opener.free_bytes().is_some_and(|free| free < group.bytes() * ROOM_PER_BYTE + ROOM_BYTES_MIN)
+        {
             return Err(Failure::nothing(io::ErrorKind::StorageFull.into()));
         }
-        match write_group(database, &group) {
+        // redb may panic on pages that something else damaged under it: that is an I/O error like others.
+        let written = catch_unwind(AssertUnwindSafe(|| write_group(database, &group))).unwrap_or_else(|_| {
+            Err(WriteFailure::InCommit(io::Error::other("the file's pages contradict each other").into()))
+        });
+        match written {
             Ok(()) => {
                 self.publish(&group);
                 Ok(())

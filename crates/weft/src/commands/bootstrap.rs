@@ -30,7 +30,7 @@ enum What {
 #[derive(Args)]
 struct Who {
     /// The service that it is an instance of.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = super::service_name)]
     service: String,
     /// The service's namespace.
     #[arg(short, long, default_value = "default")]
@@ -39,8 +39,8 @@ struct Who {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// The control plane's xDS address.
-    #[arg(long, default_value = "127.0.0.1:7701", value_name = "HOST:PORT", env = "WEFT_CONTROL")]
-    control: String,
+    #[arg(long, default_value = "127.0.0.1:7701", value_name = "HOST:PORT", env = "WEFT_CONTROL", value_parser = host_port)]
+    control: (String, u16),
     /// The mesh's trust domain (default: asked from the control plane).
     #[arg(long, value_name = "NAME", env = "WEFT_TRUST_DOMAIN")]
     trust_domain: Option<String>,
@@ -92,6 +92,15 @@ struct GrpcArgs {
     certificates: Option<PathBuf>,
 }
 
+/// `HOST:PORT`, also as a URL, since `weft proxy --control` wants one and shares the variable.
+fn host_port(text: &str) -> Result<(String, u16), String> {
+    let place = text.strip_prefix("https://").unwrap_or(text).trim_end_matches('/');
+    match place.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(port))) if !host.is_empty() && port > 0 => Ok((host.to_owned(), port)),
+        _ => Err("write HOST:PORT, such as 10.0.0.1:7701".to_owned()),
+    }
+}
+
 pub async fn run(args: BootstrapArgs) -> anyhow::Result<ExitCode> {
     let text = match args.what {
         What::Envoy(args) => serde_saphyr::to_string(&envoy(&args, &trust_domain(&args.who).await?)?)?,
@@ -122,8 +131,7 @@ fn envoy(args: &EnvoyArgs, trust_domain: &str) -> anyhow::Result<Value> {
         .socket
         .clone()
         .unwrap_or_else(|| super::state_dir(args.who.connection.state.as_ref()).join("agent.sock"));
-    let (host, port) = args.who.control.rsplit_once(':').context("--control must be HOST:PORT")?;
-    let port: u16 = port.parse().context("--control must end in a port")?;
+    let (host, port) = &args.who.control;
     let http2 = json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": {"interval": "10s", "timeout": "5s"}}}
@@ -194,11 +202,24 @@ fn grpc(args: &GrpcArgs) -> Value {
     });
     json!({
         "xds_servers": [{
-            "server_uri": args.who.control,
+            "server_uri": format!("{}:{}", args.who.control.0, args.who.control.1),
             "channel_creds": [{"type": "tls", "config": files}],
             "server_features": ["xds_v3"],
         }],
         "node": node(&args.who, "grpc", json!({})),
         "certificate_providers": {"default": {"plugin_name": "file_watcher", "config": files}},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_control_plane_is_a_host_and_a_port() {
+        let place = |host: &str| Ok((host.to_owned(), 7701));
+        assert_eq!(super::host_port("10.0.0.1:7701"), place("10.0.0.1"));
+        assert_eq!(super::host_port("https://mesh:7701/"), place("mesh"));
+        for text in ["foo", ":7701", "foo:0", "foo:http", ""] {
+            assert!(super::host_port(text).is_err(), "{text}");
+        }
+    }
 }

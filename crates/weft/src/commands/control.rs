@@ -1,15 +1,19 @@
-//! `weft control`: the control plane, until it is told to stop.
+//! `weft control`: the control plane, until it is told to stop; and who may use its API.
+
+mod access;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 /// The control plane: API, xDS, certificate authority, history and DNS.
 #[derive(Args)]
-#[command(after_help = "Example: weft control --state /var/lib/weft")]
+#[command(after_help = "Example: weft control --state /var/lib/weft", args_conflicts_with_subcommands = true)]
 pub struct ControlArgs {
+    #[command(subcommand)]
+    what: Option<What>,
     /// The state directory (default: $STATE_DIRECTORY, else $XDG_STATE_HOME/weft).
     #[arg(long, value_name = "DIR", env = "WEFT_STATE")]
     state: Option<PathBuf>,
@@ -42,7 +46,15 @@ pub struct ControlArgs {
     print_config: bool,
 }
 
+#[derive(Subcommand)]
+enum What {
+    Access(access::AccessArgs),
+}
+
 pub async fn run(args: ControlArgs) -> anyhow::Result<ExitCode> {
+    if let Some(What::Access(args)) = args.what {
+        return access::run(args).await;
+    }
     let state = super::state_dir(args.state.as_ref());
     if !super::has_parent() {
         // A control plane that a person started makes a demo's leftovers a real mesh: no demo may empty it again.

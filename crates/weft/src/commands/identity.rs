@@ -34,13 +34,13 @@ enum What {
 #[command(after_help = "Example: weft identity token --service be1 > be1.token")]
 struct TokenArgs {
     /// The service whose identity the token gives.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = super::service_name)]
     service: String,
     /// Its namespace.
     #[arg(short, long, default_value = "default")]
     namespace: String,
-    /// How long it may wait for its one use.
-    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = super::duration)]
+    /// How long it may wait for its one use, 1s to 7d.
+    #[arg(long, default_value = "10m", value_name = "DURATION", value_parser = ttl)]
     ttl: Duration,
     #[command(flatten)]
     connection: Connection,
@@ -78,6 +78,16 @@ struct FetchArgs {
 struct ShowArgs {
     /// A PEM file.
     file: PathBuf,
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let duration = super::duration(text)?;
+    if (Duration::from_secs(1)..=Duration::from_secs(7 * 86_400)).contains(&duration) {
+        Ok(duration)
+    } else {
+        Err("a join token lives for at least 1s and at most 7d; a proxy needs it for its first start only"
+            .to_owned())
+    }
 }
 
 pub async fn run(args: IdentityArgs) -> anyhow::Result<ExitCode> {
@@ -140,7 +150,9 @@ async fn write_each(socket: &Path, args: &FetchArgs) -> anyhow::Result<()> {
 fn show(args: &ShowArgs) -> anyhow::Result<()> {
     let pem = std::fs::read_to_string(&args.file)
         .with_context(|| format!("cannot read {}", args.file.display()))?;
-    for certificate in weft_identity::describe_pem(&pem)? {
+    let certificates = weft_identity::describe_pem(&pem)
+        .with_context(|| format!("{} holds no certificate that can be read", args.file.display()))?;
+    for certificate in certificates {
         println!("{certificate}");
     }
     Ok(())

@@ -46,6 +46,20 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| format!("`{text}` is out of range"))
 }
 
+/// A service's name on the command line: what can't be one is told before anything else about it.
+pub fn service_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let valid = (1..=63).contains(&text.len())
+        && text.chars().all(|c| plain(c) || c == '-')
+        && text.starts_with(plain)
+        && text.ends_with(plain);
+    if valid {
+        Ok(text.to_owned())
+    } else {
+        Err("a name is of a-z, 0-9 and -, at most 63, and starts and ends with a letter or digit".to_owned())
+    }
+}
+
 /// Set in the children of `weft demo`, whose standard input is a pipe that the parent holds open.
 pub const FOLLOW_PARENT: &str = "WEFT_FOLLOW_PARENT";
 
@@ -64,6 +78,16 @@ pub fn follow_parent() {
         while matches!(std::io::Read::read(&mut std::io::stdin(), &mut sink), Ok(n) if n > 0) {}
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
     });
+}
+
+/// A mistake in how a command was called, found after its arguments were parsed: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+/// One sentence: what is wrong with the arguments, and what would be right.
+pub fn usage(message: impl Into<String>) -> anyhow::Error {
+    Usage(message.into()).into()
 }
 
 /// Runs a command's asynchronous part.
@@ -92,6 +116,16 @@ pub async fn told_to_stop() {
 mod tests {
     use super::duration;
     use std::time::Duration;
+
+    #[test]
+    fn names_of_services() {
+        for text in ["be4", "a", "a-1", &"x".repeat(63)] {
+            assert!(super::service_name(text).is_ok(), "{text}");
+        }
+        for text in ["", "Be4", "be4 x", "-a", "a-", "a/b", "a.b", &"x".repeat(64)] {
+            assert!(super::service_name(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_as_people_write_them() {

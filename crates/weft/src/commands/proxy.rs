@@ -5,11 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use weft_proxy::agent::AgentConfig;
 use weft_proxy::config::{AppPort, Config, Control, Locality};
+
+use super::usage;
 
 /// What a proxy and an agent share: who they are and whom they join.
 #[derive(Args)]
@@ -18,7 +20,7 @@ struct Member {
     #[arg(long, value_name = "URL", env = "WEFT_CONTROL")]
     control: Option<String>,
     /// The service that this is an instance of.
-    #[arg(long, value_name = "NAME", env = "WEFT_SERVICE")]
+    #[arg(long, value_name = "NAME", env = "WEFT_SERVICE", value_parser = super::service_name)]
     service: Option<String>,
     /// The service's namespace.
     #[arg(short, long, default_value = "default", env = "WEFT_NAMESPACE")]
@@ -141,10 +143,12 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
 
 fn joined(member: &Member, state: PathBuf) -> anyhow::Result<Config> {
     let Some(service) = &member.service else {
-        bail!("which service is this? give --service NAME, or a bootstrap with -c FILE")
+        return Err(usage("which service is this? give --service NAME, or a bootstrap with -c FILE"));
     };
     let Some(control) = &member.control else {
-        bail!("which control plane? give --control https://HOST:7701, or a bootstrap with -c FILE")
+        return Err(usage(
+            "which control plane? give --control https://HOST:7701, or a bootstrap with -c FILE",
+        ));
     };
     let mut config = Config::new(&member.namespace, service, state);
     config.node.name.clone_from(&member.name);
@@ -168,7 +172,7 @@ fn labels(pairs: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         .iter()
         .map(|pair| match pair.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => bail!("--label {pair}: write KEY=VALUE, such as version=v2"),
+            _ => Err(usage(format!("--label {pair}: write KEY=VALUE, such as version=v2"))),
         })
         .collect()
 }
@@ -177,7 +181,7 @@ fn port(text: &str) -> anyhow::Result<AppPort> {
     let (name, number) = text.rsplit_once(':').unwrap_or(("", text));
     match number.parse::<u16>() {
         Ok(port) if port > 0 => Ok(AppPort { name: name.to_owned(), port }),
-        _ => bail!("--port {text}: write a port from 1 to 65535, or NAME:PORT"),
+        _ => Err(usage(format!("--port {text}: write a port from 1 to 65535, or NAME:PORT"))),
     }
 }
 
@@ -191,7 +195,7 @@ pub fn run_agent(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let state = super::state_dir(args.member.state.as_ref());
     let config = joined(&args.member, state)?;
     let Some(control) = config.control else {
-        bail!("which control plane? give --control https://HOST:7701")
+        return Err(usage("which control plane? give --control https://HOST:7701"));
     };
     let mut node = config.node;
     node.kind = args.kind;

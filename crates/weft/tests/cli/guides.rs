@@ -8,7 +8,11 @@ use std::process::Command;
 
 use super::WEFT;
 
-/// The ```sh blocks of a guide. A person pauses after starting something in the background; so does this.
+/// A guide that takes longer has hung.
+const GUIDE_SECONDS_MAX: &str = "60";
+
+/// The ```sh blocks of a guide. A person pauses after starting something in the background, and waits for the demo's
+/// last word; so does this.
 fn script(guide: &str) -> String {
     let mut script = String::from("set -eu\nip link set lo up\n");
     let mut inside = false;
@@ -16,6 +20,12 @@ fn script(guide: &str) -> String {
         match line {
             "```sh" => inside = true,
             "```" => inside = false,
+            demo if inside && demo.starts_with("weft demo") => {
+                script.push_str(&format!(
+                    "{} 2> demo.log &\nuntil grep -q 'Ctrl-C ends it' demo.log; do sleep 0.1; done\n",
+                    demo.trim_end_matches('&')
+                ));
+            }
             command if inside => {
                 script.push_str(command);
                 script.push('\n');
@@ -38,8 +48,9 @@ fn follow(name: &str) -> String {
     let bin = Path::new(WEFT).parent().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     // An ordinary user gets the namespace by way of a user namespace.
-    let out = Command::new("unshare")
-        .args(["--map-root-user", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", &script(&text)])
+    let out = Command::new("timeout")
+        .args(["--kill-after=5", GUIDE_SECONDS_MAX, "unshare", "--map-root-user", "--net", "--pid", "--fork"])
+        .args(["--kill-child", "bash", "-c", &script(&text)])
         .current_dir(folder.path())
         .env("PATH", path)
         .env_remove("WEFT_STATE")
@@ -54,4 +65,41 @@ fn follow(name: &str) -> String {
 fn the_first_mesh_guide_can_be_followed() {
     let shown = follow("first-mesh.md");
     assert!(shown.contains("default/web") && shown.contains("mtls"), "no traffic was shown:\n{shown}");
+}
+
+#[test]
+fn the_progressive_delivery_guide_can_be_followed() {
+    let shown = follow("progressive-delivery.md");
+    let counts: Vec<u32> = shown
+        .lines()
+        .filter(|line| line.ends_with(r#""version":"v1""#) || line.ends_with(r#""version":"v2""#))
+        .map(|line| line.split_whitespace().next().unwrap().parse().unwrap())
+        .collect();
+    // The split, nobody but the tester, the tester, the mirror's origin, half and half.
+    let [v1, v2, others, tester, mirrored, half1, half2] = counts[..] else { panic!("{counts:?}:\n{shown}") };
+    assert_eq!((v1 + v2, others, tester, mirrored, half1 + half2), (60, 60, 60, 60, 60), "{shown}");
+    assert!(v1 > v2 && half1.abs_diff(half2) <= 36, "{shown}");
+}
+
+#[test]
+fn the_security_guide_can_be_followed() {
+    let shown = follow("security-basics.md");
+    let codes: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.starts_with("http://be") || line.starts_with("-X POST"))
+        .filter_map(|line| line.rsplit(' ').next())
+        .collect();
+    assert_eq!(codes, ["200", "200", "403", "200", "403", "403", "403", "200"], "{shown}");
+    assert!(shown.contains("spiffe://mesh.internal/ns/default/sa/be1") && shown.contains("mtls"), "{shown}");
+}
+
+#[test]
+fn the_troubleshooting_guide_can_be_followed() {
+    let shown = follow("troubleshooting.md");
+    for word in
+        ["current", "WFT0008", r#"did you mean "weight"?"#, "broken.yaml:7", "exit status 1", "\n503\n"]
+    {
+        assert!(shown.contains(word), "{word:?} is not shown:\n{shown}");
+    }
+    assert!(shown.lines().any(|line| line.contains("default/be4") && line.contains("inbound")), "{shown}");
 }

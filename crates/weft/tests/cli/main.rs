@@ -71,6 +71,68 @@ fn wrong_usage_is_two_and_a_failure_is_one() {
     assert!(stderr(&out).contains("/nonexistent"), "{}", stderr(&out));
 }
 
+/// Each mistake: exit status 2 and one sentence that names what is wrong and what would be right. None of them needs a
+/// control plane to be seen.
+#[test]
+fn mistakes_of_usage_are_told_in_a_sentence() {
+    let nowhere = tempfile::tempdir().unwrap();
+    for (args, words) in [
+        (&["stat", "--by", "bogus"][..], &["bogus", "caller", "grpc_status"][..]),
+        (&["stat", "--from", "100", "--to", "50"], &["--from must be before --to"]),
+        (&["stat", "--since", "40d"], &["40d", "1s to 30d"]),
+        (&["edges", "--from", "yesterday"], &["yesterday", "seconds since 1970"]),
+        (&["--log", "garbage", "status"], &["garbage", "error, warn, info"]),
+        (&["status", "--log", "weft=loud"], &["weft=loud"]),
+        (&["identity", "token", "--service", "Bad_X"], &["Bad_X", "a-z, 0-9 and -"]),
+        (&["identity", "token", "--service", "x", "--ttl", "9d"], &["9d", "at most 7d"]),
+        (&["bootstrap", "grpc", "--service", "x", "--control", "foo"], &["foo", "HOST:PORT"]),
+        (&["bootstrap", "envoy", "--service", "X"], &["a-z, 0-9 and -"]),
+        (&["get", "nokind"], &["nokind", "httproutes"]),
+        (&["get", "svc", "a", "-A"], &["leave out -A"]),
+        (&["get", "svc,httproutes", "-w"], &["one kind can be watched"]),
+        (&["describe", "nokind", "x"], &["nokind"]),
+        (&["delete", "nokind", "x"], &["nokind"]),
+        (&["proxy", "--control", "https://x:1"], &["--service NAME"]),
+        (&["proxy", "--service", "x"], &["--control https://HOST:7701"]),
+        (&["proxy", "--service", "Bad_X", "--control", "https://x:1"], &["a-z, 0-9 and -"]),
+        (&["proxy", "--service", "x", "--control", "https://x:1", "--port", "70000"], &["--port 70000"]),
+        (
+            &["proxy", "--service", "x", "--control", "https://x:1", "--label", "v"],
+            &["--label v", "KEY=VALUE"],
+        ),
+        (&["agent", "--service", "x"], &["--control https://HOST:7701"]),
+        (&["demo", "--for", "5parsecs"], &["parsecs", "ms, s, m, h or d"]),
+    ] {
+        let out =
+            Command::new(WEFT).args(args).env("WEFT_STATE", nowhere.path()).env_remove("WEFT_LOG").output();
+        let out = out.unwrap();
+        let said = stderr(&out);
+        assert_eq!(out.status.code(), Some(2), "weft {args:?}: {said}");
+        for word in words {
+            assert!(said.contains(word), "weft {args:?} does not say {word:?}: {said}");
+        }
+    }
+    for filter in ["warn", "WARN", "weft_proxy=debug,info", "off", ""] {
+        let out = weft(&["--log", filter, "version"]);
+        assert!(out.status.success(), "--log {filter:?}: {}", stderr(&out));
+    }
+}
+
+#[test]
+fn a_name_that_can_t_be_one_and_one_that_nobody_has_are_told_apart() {
+    let mesh = Mesh::start(WEFT).unwrap();
+    for command in ["stat", "edges"] {
+        let out = mesh.cli(&[command, "be4 x&by=tls"]).unwrap();
+        let said = stderr(&out);
+        assert!(out.status.code() == Some(2) && said.contains(r#""be4 x&by=tls""#), "{said}");
+        let out = mesh.cli(&[command, "nobody"]).unwrap();
+        let said = stderr(&out);
+        assert!(out.status.code() == Some(1) && said.contains("no service default/nobody"), "{said}");
+        // An empty mesh has no traffic, and that is an answer.
+        assert!(mesh.ok(&[command]).unwrap().contains("from 2"));
+    }
+}
+
 #[test]
 fn every_command_has_help_with_an_example() {
     let help = String::from_utf8_lossy(&weft(&["--help"]).stdout).into_owned();

@@ -10,6 +10,7 @@ mod demo;
 mod dns;
 mod ledger;
 mod split;
+mod stat;
 mod tcp;
 
 /// The binary under test.

@@ -18,20 +18,20 @@ use weft_testkit::{Mesh, http, pause};
 
 use crate::{WEFT, short_or_stated};
 
-fn id(service: &str) -> SpiffeId {
+pub fn id(service: &str) -> SpiffeId {
     SpiffeId::service(&TrustDomain::new("mesh.internal").unwrap(), "default", service).unwrap()
 }
 
-fn token(mesh: &Mesh, service: &str, ttl: &str) -> JoinToken {
+pub fn token(mesh: &Mesh, service: &str, ttl: &str) -> JoinToken {
     mesh.ok(&["identity", "token", "--service", service, "--ttl", ttl]).unwrap().trim().parse().unwrap()
 }
 
-/// As a link client connects: the control plane's identity is proven to us before anything is said.
-async fn link(
+/// As a member connects: the control plane's identity is proven to us before anything is said.
+pub async fn channel(
     mesh: &Mesh,
     bundle: &Bundle,
     svid: Option<&Svid>,
-) -> Result<LinkClient<Channel>, tonic::transport::Error> {
+) -> Result<Channel, tonic::transport::Error> {
     let control = IdentityMatch::Exact(vec![SpiffeId::control(bundle.trust_domain())]);
     let tls = match svid {
         Some(svid) => weft_identity::tls::client_config(svid, bundle, control, &["h2"]).unwrap(),
@@ -47,7 +47,25 @@ async fn link(
         }
     });
     let endpoint = Endpoint::from_static("http://control.mesh.internal").timeout(Duration::from_secs(10));
-    Ok(LinkClient::new(endpoint.connect_with_connector(connect).await?))
+    endpoint.connect_with_connector(connect).await
+}
+
+async fn link(
+    mesh: &Mesh,
+    bundle: &Bundle,
+    svid: Option<&Svid>,
+) -> Result<LinkClient<Channel>, tonic::transport::Error> {
+    Ok(LinkClient::new(channel(mesh, bundle, svid).await?))
+}
+
+/// A member's certificate, for a token that is good.
+pub async fn join_as(mesh: &Mesh, service: &str, token: &JoinToken) -> Svid {
+    let mut link = link(mesh, &token.bundle, None).await.unwrap();
+    let key = PrivateKey::generate().unwrap();
+    let answer = join(&mut link, service, &token.encode(), key.csr_der(&id(service)).unwrap()).await;
+    let chain: Vec<CertificateDer<'static>> =
+        answer.expect("a good token").chain_der.into_iter().map(CertificateDer::from).collect();
+    Svid::new(chain, key).unwrap()
 }
 
 async fn join(
@@ -76,7 +94,7 @@ fn status(mesh: &Mesh) -> Value {
 }
 
 /// The count behind one reason.
-fn count(mesh: &Mesh, what: &str, reason: &str) -> u64 {
+pub fn count(mesh: &Mesh, what: &str, reason: &str) -> u64 {
     let status = status(mesh);
     let all = status["counters"].as_array().expect("status has counters");
     let found = all.iter().find(|one| one["what"] == what && one["reason"] == reason);

@@ -10,9 +10,11 @@
 )]
 
 mod control_kill;
+mod disk_full;
 mod join;
 mod nack;
 mod ports;
+mod xds_door;
 
 /// The binary under test.
 pub const WEFT: &str = env!("CARGO_BIN_EXE_weft");

@@ -225,7 +225,7 @@ fn kubectl_shows_every_mistake_and_nothing_is_stored() {
         &["strict decoding error", "parentReffs"],
     );
     let served = kubectl.refused(&["apply", "--server-side", "-f", unknown.to_str().unwrap()]);
-    has(&served, &["Server-side apply not available"]);
+    has(&served, &["strict decoding error", "parentReffs"]);
     has(
         &kubectl.refused(&["create", "secret", "generic", "x", "-n", "nowhere"]),
         &["namespaces \"nowhere\" not found"],
@@ -261,4 +261,145 @@ fn kubectl_watches_changes() {
     sees("MODIFIED be1");
     kubectl.ok(&["delete", "accesspolicy", "be1"]);
     sees("DELETED be1");
+}
+
+#[test]
+fn kubectl_applies_server_side_with_owners_and_conflicts() {
+    let Some(kubectl) = Kubectl::start() else { return };
+    let file = |name: &str, text: &str| kubectl.mesh.file(name, text).unwrap().to_str().unwrap().to_owned();
+    let objects = file("objects.yaml", OBJECTS);
+    let all = |word: &str| {
+        ["service/be1", "httproute.gateway.networking.k8s.io/be1", "accesspolicy.weft.dev/be1"]
+            .map(|name| format!("{name} {word}\n"))
+            .concat()
+    };
+    assert_eq!(kubectl.ok(&["apply", "--server-side", "-f", &objects]), all("serverside-applied"));
+    let first = kubectl.json(&["get", "httproute", "be1"])["metadata"]["resourceVersion"].clone();
+    kubectl.ok(&["apply", "--server-side", "-f", &objects]);
+    assert_eq!(kubectl.json(&["get", "httproute", "be1"])["metadata"]["resourceVersion"], first);
+
+    let other =
+        file("other.yaml", &OBJECTS.replace("name: http,", "name: web,").replace("weight: 90", "weight: 5"));
+    let refused = kubectl.refused(&["apply", "--server-side", "--field-manager=pipeline", "-f", &other]);
+    has(&refused, &["conflict with \"kubectl\"", ".spec.ports[port=80].name", ".spec.rules"]);
+    kubectl.ok(&["apply", "--server-side", "--field-manager=pipeline", "--force-conflicts", "-f", &other]);
+    has(&kubectl.refused(&["apply", "--server-side", "-f", &objects]), &["conflict with \"pipeline\""]);
+    let shown = kubectl.ok(&["get", "service", "be1", "-o", "yaml", "--show-managed-fields"]);
+    has(&shown, &["manager: pipeline", "manager: kubectl", "operation: Apply", "f:selector"]);
+    // What is no longer said goes; what another says stays.
+    let less = OBJECTS.replace("  - {name: admin, port: 9000}\n", "").replace("name: http,", "name: web,");
+    let less = file("less.yaml", &less.replace("weight: 90", "weight: 5"));
+    kubectl.ok(&["apply", "--server-side", "-f", &less]);
+    kubectl.ok(&["apply", "--server-side", "--field-manager=pipeline", "-f", &less]);
+    let ports = kubectl.json(&["get", "service", "be1"])["spec"]["ports"].clone();
+    assert_eq!(ports.as_array().unwrap().len(), 1, "{ports}");
+}
+
+#[test]
+fn kubectl_moves_from_client_side_to_server_side_apply() {
+    let Some(kubectl) = Kubectl::start() else { return };
+    kubectl.apply(OBJECTS);
+    let changed = kubectl.mesh.file("changed.yaml", &OBJECTS.replace("weight: 90", "weight: 10")).unwrap();
+    let changed = changed.to_str().unwrap();
+    has(&kubectl.ok(&["apply", "--server-side", "-f", changed]), &["service/be1 serverside-applied"]);
+    let route = kubectl.json(&["get", "httproute", "be1"]);
+    assert_eq!(route["spec"]["rules"][0]["backendRefs"][0]["weight"], 10);
+    // Once more, and back: both ways take turns on one object.
+    kubectl.ok(&["apply", "--server-side", "-f", changed]);
+    kubectl.apply(OBJECTS);
+    assert_eq!(
+        kubectl.json(&["get", "httproute", "be1"])["spec"]["rules"][0]["backendRefs"][0]["weight"],
+        90
+    );
+}
+
+#[test]
+fn kubectl_describes_a_service_and_its_conditions() {
+    let Some(kubectl) = Kubectl::start() else { return };
+    kubectl.apply(OBJECTS);
+    // The address comes a moment after the object.
+    let told = eventually("a service with an address", Duration::from_secs(20), || {
+        let told = kubectl.ok(&["describe", "svc", "be1"]);
+        told.lines().any(|line| line.starts_with("IP:") && line.contains("240.240.")).then_some(told)
+    });
+    let line = |name: &str| {
+        let found = told.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        found.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        (line("Type:"), line("Port:"), line("TargetPort:")),
+        ("ClusterIP".into(), "http 80/TCP".into(), "8080/TCP".into()),
+        "{told}"
+    );
+    assert_eq!(line("Selector:"), "app=be1");
+    kubectl.ok(&[
+        "wait",
+        "--for=jsonpath={.status.parents[0].conditions[0].status}=True",
+        "httproute/be1",
+        "--timeout=10s",
+    ]);
+    has(
+        &kubectl.ok(&["describe", "httproute", "be1"]),
+        &["Type:", "Accepted", "ResolvedRefs", "weft.dev/control"],
+    );
+    kubectl.ok(&[
+        "patch",
+        "httproute",
+        "be1",
+        "--type=json",
+        "-p",
+        r#"[{"op":"replace","path":"/spec/rules/0/backendRefs/0/name","value":"nobody"}]"#,
+    ]);
+    eventually("the backend is missed", Duration::from_secs(10), || {
+        let route = kubectl.json(&["get", "httproute", "be1"]);
+        (route["status"]["parents"][0]["conditions"][1]["reason"] == "BackendNotFound").then_some(())
+    });
+    // What is shown beyond the file makes no difference to whoever applies the file again.
+    assert_eq!(kubectl.apply(OBJECTS)[0], "service/be1 unchanged");
+}
+
+#[test]
+fn kubectl_lists_many_objects_in_pages() {
+    let Some(kubectl) = Kubectl::start() else { return };
+    let many: String = (0..23)
+        .map(|n| format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: s{n:02}}}\n---\n"))
+        .collect();
+    let file = kubectl.mesh.file("many.yaml", &many).unwrap();
+    kubectl.mesh.ok(&["apply", "-f", file.to_str().unwrap()]).unwrap();
+    let names = kubectl.ok(&["get", "secrets", "--chunk-size=5", "-o", "name"]);
+    assert_eq!(names.lines().count(), 23, "{names}");
+    let said = kubectl.run(&["get", "secrets", "--chunk-size=5", "-v=6"]);
+    let requests = String::from_utf8_lossy(&said.stderr).matches("continue=").count();
+    assert!(requests >= 4, "kubectl asked for {requests} later pages");
+}
+
+#[test]
+fn kubectl_as_a_viewer_reads_and_changes_nothing() {
+    let Some(kubectl) = Kubectl::start() else { return };
+    kubectl.apply(OBJECTS);
+    let grant = |args: &[&str]| {
+        let made = kubectl.mesh.ok(&[&["control", "access", "grant"], args].concat()).unwrap();
+        format!("--token={}", made.trim())
+    };
+    // The kubeconfig's own token is the admin's: another file for the others.
+    let config = std::fs::read_to_string(kubectl.mesh.state().join("kubeconfig")).unwrap();
+    let bare = config.lines().filter(|line| !line.contains("token:"));
+    let bare: Vec<&str> = bare.map(|line| if line == "  user:" { "  user: {}" } else { line }).collect();
+    let bare = kubectl.mesh.file("bare.kubeconfig", &bare.join("\n")).unwrap();
+    let bare = format!("--kubeconfig={}", bare.display());
+    let viewer = grant(&["vi", "--role", "viewer"]);
+    let shop = grant(&["op", "--role", "operator", "-n", "shop"]);
+    has(&kubectl.ok(&[&bare, &viewer, "get", "svc", "be1"]), &["be1"]);
+    has(&kubectl.refused(&[&bare, &viewer, "get", "secrets"]), &["Forbidden", "vi", "viewer"]);
+    has(&kubectl.refused(&[&bare, &viewer, "delete", "svc", "be1"]), &["Forbidden"]);
+    has(&kubectl.refused(&[&bare, &shop, "get", "svc", "be1"]), &["NotFound"]);
+    has(&kubectl.refused(&[&bare, "--token=wrong", "get", "svc"]), &["must be logged in"]);
+    kubectl.ok(&["create", "namespace", "shop"]);
+    let file = kubectl.mesh.folder().join("objects.yaml");
+    let file = file.to_str().unwrap();
+    has(&kubectl.ok(&[&bare, &shop, "apply", "-n", "shop", "-f", file]), &["service/be1 created"]);
+    let list = kubectl.mesh.json(&["control", "access", "list"]).unwrap();
+    assert_eq!(list["users"].as_array().unwrap().len(), 2);
+    kubectl.mesh.ok(&["control", "access", "revoke", "vi"]).unwrap();
+    has(&kubectl.refused(&[&bare, &viewer, "get", "svc", "be1"]), &["must be logged in"]);
 }

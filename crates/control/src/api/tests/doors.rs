@@ -109,7 +109,7 @@ async fn the_same_port_speaks_tls_with_the_ca_of_the_kubeconfig() {
 async fn secrets_of_the_state_directory_are_the_owners() {
     use std::os::unix::fs::PermissionsExt as _;
     let server = Server::start().await;
-    for file in ["admin.token", "kubeconfig", "audit.jsonl", "control.sock", "api/ca-key.pem"] {
+    for file in ["admin.token", "kubeconfig", "audit.jsonl", "audit.head", "control.sock", "api/ca-key.pem"] {
         let mode = std::fs::metadata(server.dir.path().join(file)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{file}");
     }
@@ -144,5 +144,9 @@ async fn questions_pass_the_same_gate_and_what_they_make_is_written_down() {
     let lines = server.audit();
     assert_eq!(lines.len(), 1);
     assert_eq!((&lines[0]["verb"], &lines[0]["who"]), (&"POST".into(), &"admin".into()));
+    let missing = server.get("/query/v1/nothing").await;
+    assert_eq!((missing.status, &missing.value["kind"]), (StatusCode::NOT_FOUND, &"Status".into()));
+    let wrong = server.delete("/query/v1/echo").await;
+    assert_eq!((wrong.status, &wrong.value["kind"]), (StatusCode::METHOD_NOT_ALLOWED, &"Status".into()));
     server.stop().await;
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test's failure is its message")]
 
+mod apply;
 mod doors;
 mod objects;
+mod roles;
 mod watches;
 
 use std::net::SocketAddr;
@@ -23,7 +25,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use weft_store::Store;
 
+use super::computed::Sight;
 use super::{Parts, serve_parts};
+use crate::snapshot::Snapshot;
+use crate::world::World;
 use crate::{bind, seed};
 
 /// Nothing in these tests takes as long.
@@ -53,6 +58,7 @@ impl Server {
         let listener = bind::tcp("API", "api", "127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
+        let snapshot = snapshots(&store).await;
         let echo = axum::routing::get(|| async { "asked" }).post(|| async { "made" });
         let parts = Parts {
             store: store.clone(),
@@ -60,6 +66,7 @@ impl Server {
             advertise: None,
             trust_domain: "mesh.internal".to_owned(),
             query: axum::Router::new().route("/query/v1/echo", echo),
+            sight: Sight { snapshot, more: Box::new(Vec::new) },
         };
         let task = serve_parts(parts, listener, shutdown.clone()).unwrap();
         let token = std::fs::read_to_string(dir.path().join("admin.token")).unwrap();
@@ -114,6 +121,29 @@ impl Server {
         timeout(PATIENCE, self.task).await.unwrap().unwrap();
         assert!(!self.dir.path().join("control.sock").exists(), "the socket goes with its server");
     }
+}
+
+/// Pictures of the store, without the addresses that `ingest` would write back between a test's steps.
+async fn snapshots(store: &Arc<dyn Store>) -> tokio::sync::watch::Receiver<Arc<Snapshot>> {
+    let mut world = World::new("mesh.internal", crate::config::ZONE);
+    let mut changes = store.watch(None, weft_store::Selector::all()).await.unwrap();
+    let (sender, receiver) = tokio::sync::watch::channel(Arc::default());
+    tokio::spawn(async move {
+        while let Some(batch) = changes.next().await {
+            world.apply(batch);
+            if sender.send(Arc::new(world.snapshot())).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// An object without what is computed when it is read.
+fn plain(value: &Value) -> Value {
+    let mut plain = value.clone();
+    plain.as_object_mut().unwrap().remove("status");
+    plain
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Response<Incoming>

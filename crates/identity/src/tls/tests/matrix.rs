@@ -1,5 +1,10 @@
 //! The client authentication matrix, and its mirror: the same certificate shown by a client to our server and
 //! by a server to our client. Each refusal has its reason, and no byte of a refused client is delivered.
+//!
+//! These are the rows of S-TLS-01 but for four: 6 (good identity, not authorized: 403) and 35 (SHA-1, RSA-1024, which
+//! only an old tool makes) go through a whole proxy in `proxy/tests/policy`; 9 (revoked) and 40 (federated, of which
+//! the swapped bundle is `each_mesh_believes_its_own_bundle_only`) wait for their features. Rows 1 and 2 are one in
+//! TLS 1.3, where no certificate is an empty message: `without_a_certificate_only_first_contact_gets_in`.
 
 use super::authority::*;
 use super::*;
@@ -55,6 +60,10 @@ fn the_forger_can_make_a_good_one() {
     check("P-384", &mesh, &mesh.intermediate().leaf_with(p384, ID, |_| {}), "ok", "ok");
     let ed25519 = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     check("Ed25519", &mesh, &mesh.intermediate().leaf_with(ed25519, ID, |_| {}), "ok", "ok");
+    let p521 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512).unwrap();
+    check("P-521", &mesh, &mesh.intermediate().leaf_with(p521, ID, |_| {}), "ok", "ok");
+    let rsa = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_4096).unwrap();
+    check("RSA-4096", &mesh, &mesh.intermediate().leaf_with(rsa, ID, |_| {}), "ok", "ok");
     let straight = mesh.root().leaf(ID, |_| {});
     check("signed by the root itself", &mesh, &straight, "ok", "ok");
 }
@@ -122,6 +131,20 @@ fn constraints_of_the_ca_hold() {
     );
 }
 
+/// Row 32: a critical constraint on DNS names is read; it says nothing of URIs, so a leaf that has only its id is good.
+#[test]
+fn a_constraint_on_dns_names_does_not_touch_an_id() {
+    let mesh = mesh("mesh.internal");
+    let shown = mesh
+        .root()
+        .authority("dns", |ca| {
+            let permitted_subtrees = vec![GeneralSubtree::DnsName("good.example".into())];
+            ca.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: vec![] });
+        })
+        .leaf(ID, |_| {});
+    check("a DNS constraint and an id", &mesh, &shown, "ok", "ok");
+}
+
 #[test]
 fn when_it_is_valid() {
     let mesh = mesh("mesh.internal");
@@ -129,9 +152,10 @@ fn when_it_is_valid() {
         leaf.not_after = SystemTime::now().into();
         leaf.not_after -= Duration::from_secs(1);
     });
-    spoilt(&mesh, "not valid yet", "not_yet_valid", |leaf| {
+    // Whole seconds, no leeway: with 1 the test could see it become valid.
+    spoilt(&mesh, "valid in two seconds", "not_yet_valid", |leaf| {
         leaf.not_before = SystemTime::now().into();
-        leaf.not_before += Duration::from_secs(60);
+        leaf.not_before += Duration::from_secs(2);
     });
 }
 
@@ -239,6 +263,10 @@ fn an_endless_chain_is_not_walked() {
             vec![CustomExtension::from_oid_content(&[1, 3, 6, 1, 4, 1, 55555, 2], vec![0; 40_000])];
     });
     check("40 kB", &mesh, &long, "chain_too_long", "chain_too_long");
+    // Beyond 64 KiB the handshake message itself is refused, unread.
+    let (mut chain, key) = mesh.intermediate().leaf(ID, |_| {});
+    chain.extend(std::iter::repeat_n(long.0[0].clone(), 2));
+    check("two more of those", &mesh, &(chain, key), "protocol", "protocol");
 }
 
 #[test]

@@ -4,8 +4,10 @@
 //! the structural check has told of it already, and the rules go on around it.
 
 mod core;
+mod grant;
 mod policy;
 mod route;
+mod target;
 mod weft;
 
 use std::collections::BTreeMap;
@@ -102,6 +104,7 @@ pub fn check(kind: Kind, value: &Value, sink: &mut Sink) {
         Kind::HTTPRoute => route::http(&spec, sink),
         Kind::GRPCRoute => route::grpc(&spec, sink),
         Kind::TCPRoute => route::tcp(&spec, sink),
+        Kind::ReferenceGrant => grant::check(&spec, sink),
         Kind::Mesh => weft::mesh(&top, &spec, sink),
         Kind::Workload => weft::workload(&spec, sink),
         Kind::ExternalService => weft::external(&spec, sink),

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::target::{self, Stray, Target};
 use super::{At, unique};
 use crate::kind::{GATEWAY_GROUP, WEFT_GROUP};
-use crate::parse::{Sink, suggest};
+use crate::parse::Sink;
 
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
@@ -84,29 +85,19 @@ pub fn access(spec: &At<'_>, sink: &mut Sink) {
     }
 }
 
-fn targets(spec: &At<'_>, known: &[(&str, &str)], sink: &mut Sink) {
+fn targets(spec: &At<'_>, known: &[Target], sink: &mut Sink) {
     let targets = spec.items("targetRefs");
-    for target in &targets {
-        let (group, kind) = (target.text_or("group", ""), target.text_or("kind", "Service"));
-        let group = if group == "core" { "" } else { group };
-        if known.contains(&(group, kind)) {
-            continue;
-        }
-        match known.iter().find(|(_, name)| *name == kind) {
-            Some((right, _)) => target.place("group").error(
-                sink,
-                format!("a {kind} is not of the group {group:?}"),
-                &format!("group: {right:?}"),
-            ),
-            None => {
-                let names = known.iter().map(|(_, name)| *name);
-                let hint = suggest::hint(kind, names).unwrap_or_default();
-                target.place("kind").error(
-                    sink,
-                    format!("a policy of this kind can't target a {}", crate::text::quote(kind)),
-                    &hint,
-                );
+    for reference in &targets {
+        let said = (reference.text_or("group", ""), reference.text_or("kind", "Service"));
+        match target::known(known, said) {
+            Ok(()) => {}
+            // Here even a foreign kind is a mistake: a policy of ours that guards nothing must not look as if it did.
+            Err(Stray::Foreign { kind, .. }) => {
+                let names: Vec<&str> = known.iter().map(|(_, name)| *name).collect();
+                let hint = format!("known here: {}", names.join(", "));
+                Stray::Kind { kind, hint }.tell(reference, "a policy of this kind can't target", sink);
             }
+            Err(stray) => stray.tell(reference, "a policy of this kind can't target", sink),
         }
     }
     let key = |target: &At<'_>| {

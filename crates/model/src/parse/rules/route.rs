@@ -4,11 +4,20 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::target::{self, Stray, Target};
 use super::{At, unique};
 use crate::kind::{GATEWAY_GROUP, WEFT_GROUP};
 use crate::parse::Sink;
 
 const RULES_MAX: usize = 1000;
+/// What routes may be attached to, as Gateway API has it; the mesh serves the first.
+const PARENTS: [Target; 4] = [
+    ("", "Service"),
+    (GATEWAY_GROUP, "Gateway"),
+    (GATEWAY_GROUP, "ListenerSet"),
+    (GATEWAY_GROUP, "XListenerSet"),
+];
+const BACKENDS: [Target; 2] = [("", "Service"), (WEFT_GROUP, "ExternalService")];
 
 pub fn http(spec: &At<'_>, sink: &mut Sink) {
     parents(spec, sink);
@@ -120,15 +129,19 @@ fn parents(spec: &At<'_>, sink: &mut Sink) {
         );
     }
     for parent in &parents {
-        if parent.text("kind") == Some("Service")
-            && parent.text("group").is_none_or(|group| group == GATEWAY_GROUP)
-        {
-            parent.place("group").error(
-                sink,
-                format!("a Service is not of the group {GATEWAY_GROUP}"),
-                "group: \"\"",
-            );
+        let said = (parent.text_or("group", GATEWAY_GROUP), parent.text_or("kind", "Gateway"));
+        match target::known(&PARENTS, said) {
+            Ok(()) => {}
+            Err(stray) => stray.tell(parent, "a route can't be attached to", sink),
         }
+    }
+    let of_services = !parents.is_empty() && parents.iter().all(|p| p.text("kind") == Some("Service"));
+    if of_services && spec.says("hostnames") {
+        spec.place("hostnames").warning(
+            sink,
+            "has no effect: calls to a Service are told apart by its own names",
+            "match on the header Host, or leave it out",
+        );
     }
     let key = |parent: &At<'_>| {
         Some(
@@ -287,27 +300,17 @@ fn backends(rule: &At<'_>, sink: &mut Sink) {
 }
 
 fn backend_kind(backend: &At<'_>, sink: &mut Sink) {
-    match (backend.text_or("group", ""), backend.text_or("kind", "Service")) {
-        ("" | "core", "Service") => {
-            if backend.field("port").is_none() {
-                backend.place("port").error(sink, "is missing: a Service needs it", "a port of that Service");
-            }
+    let said = (backend.text_or("group", ""), backend.text_or("kind", "Service"));
+    match target::known(&BACKENDS, said) {
+        Ok(()) if said.1 == "Service" && backend.field("port").is_none() => {
+            backend.place("port").error(sink, "is missing: a Service needs it", "a port of that Service");
         }
-        (WEFT_GROUP, "ExternalService") => {}
-        ("" | "core", "ExternalService") => {
-            backend.place("group").error(
-                sink,
-                format!("an ExternalService is of the group {WEFT_GROUP}"),
-                &format!("group: {WEFT_GROUP}"),
-            );
-        }
-        (group, kind) => {
-            let what = if group.is_empty() { kind.to_owned() } else { format!("{kind} of {group}") };
-            backend.warning(
-                sink,
-                format!("the mesh can't forward to a {what}; its share is answered with 500"),
-                "a Service or an ExternalService",
-            );
-        }
+        Ok(()) => {}
+        Err(Stray::Foreign { kind, group }) => backend.warning(
+            sink,
+            format!("the mesh can't forward to a {kind} of {group}; its share is answered with 503"),
+            "a Service or an ExternalService",
+        ),
+        Err(stray) => stray.tell(backend, "the mesh can't forward to", sink),
     }
 }

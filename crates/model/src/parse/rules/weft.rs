@@ -37,7 +37,11 @@ pub fn workload(spec: &At<'_>, sink: &mut Sink) {
         && let Ok(address) = address.parse::<IpAddr>()
         && (address.is_unspecified() || address.is_multicast())
     {
-        spec.place("address").error(sink, format!("{address} is not the address of one machine"), "");
+        spec.place("address").error(
+            sink,
+            format!("{address} is not the address of one machine"),
+            "the address that callers dial",
+        );
     }
 }
 

@@ -1,8 +1,10 @@
-//! Killed at any moment: what was acknowledged is there, and no transaction is there by half.
+//! Killed at any moment: what was acknowledged is there, no transaction is there by half, and a watch
+//! over the restarts sees each revision once and in order.
 //!
 //! The test runs its own binary again as a child that commits and prints each acknowledged revision,
 //! kills it (SIGKILL) after a random while, and opens the file.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -15,7 +17,7 @@ use super::key;
 use crate::Write;
 
 const CHILD: &str = "WEFT_STORE_CRASH_CHILD";
-const ROUNDS: usize = 25;
+const ROUNDS: usize = 30;
 /// Keys that each transaction writes with the same value: they must never differ.
 const TOGETHER: usize = 5;
 
@@ -32,6 +34,7 @@ fn acknowledged_commits_survive_a_kill() {
     let file = folder.path().join("store.redb");
     let mut last = 0;
     let mut total = 0;
+    let mut seen = BTreeMap::new();
     for round in 0..ROUNDS {
         let acknowledged = run_and_kill(&file, Duration::from_millis(random.u64(5..120)));
         let newest = acknowledged.iter().map(|(revision, _)| *revision).max().unwrap_or(0);
@@ -42,9 +45,11 @@ fn acknowledged_commits_survive_a_kill() {
             revision >= last.max(newest),
             "round {round}: at {revision}, but {last} and {newest} were promised"
         );
-        last = revision;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(check(&store, &acknowledged));
+        // Who watched before the kill goes on from there.
+        runtime.block_on(follow(&store, last, revision, &mut seen));
+        last = revision;
     }
     println!("{total} acknowledged commits, {last} revisions");
     assert!(total > ROUNDS, "the child hardly committed anything");
@@ -110,6 +115,30 @@ fn run_and_kill(file: &Path, after: Duration) -> Vec<(Revision, String)> {
     }
     acknowledged.pop();
     acknowledged
+}
+
+/// The changes after `from`, up to `to`: each revision once, in order, none left out; together with all
+/// before they make what the store says.
+async fn follow(store: &Embedded, from: Revision, to: Revision, seen: &mut BTreeMap<Vec<u8>, crate::Stored>) {
+    let mut watch = store.watch(Some(from), Selector::all()).await.unwrap();
+    let mut at = from;
+    while at < to {
+        let next = tokio::time::timeout(Duration::from_secs(20), watch.next());
+        let Some(crate::Batch::Changes { revision, changes }) = next.await.expect("changes in time") else {
+            panic!("the changes after {from} are known")
+        };
+        for change in changes {
+            assert!(change.revision == at || change.revision == at + 1, "{} after {at}", change.revision);
+            at = change.revision;
+            match change.after {
+                Some(stored) => drop(seen.insert(change.key.encode(), stored)),
+                None => drop(seen.remove(&change.key.encode())),
+            }
+        }
+        assert_eq!(at, revision);
+    }
+    let (list, _) = store.list(&Selector::all()).await.unwrap();
+    assert!(list.iter().eq(seen.values()), "the watch and the list differ at {to}");
 }
 
 async fn check(store: &Embedded, acknowledged: &[(Revision, String)]) {

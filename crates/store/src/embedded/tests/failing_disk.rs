@@ -79,7 +79,7 @@ fn open(folder: &TempDir) -> (Embedded, Arc<Mood>) {
         }),
         Box::new({
             let mood = Arc::clone(&mood);
-            move |_| (mood.0.load(Ordering::SeqCst) == NO_ROOM).then_some(1 << 20)
+            move |_| (mood.0.load(Ordering::SeqCst) == NO_ROOM).then_some(1 << 10)
         }),
     );
     (Embedded::start(opener, Limits::default()).unwrap(), mood)

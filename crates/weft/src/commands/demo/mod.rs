@@ -214,21 +214,33 @@ async fn await_apps(apps: &[std::net::SocketAddr]) {
     }
 }
 
-/// Waits until every proxy has the newest configuration, so that the first request finds everybody.
+/// Waits until every proxy has joined and has the configuration that names all the others: a request before that is
+/// answered 503 by its caller's proxy, and counted.
 async fn await_current(client: &Client, proxies: usize) {
     let deadline = Instant::now() + Duration::from_secs(10);
-    while Instant::now() < deadline {
-        if let Ok(answer) = client.get("/query/v1/status").await
-            && let Some(list) = answer["proxies"].as_array()
-            && list.len() == proxies
-            && list
-                .iter()
-                .all(|p| p["connected"] == true && !p["acked"].is_null() && p["acked"] == p["latest"])
-        {
-            return;
-        }
+    let mut seen = 0;
+    while Instant::now() < deadline && seen < 2 {
+        seen = if all_current(client, proxies).await.unwrap_or(false) { seen + 1 } else { 0 };
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+async fn all_current(client: &Client, proxies: usize) -> anyhow::Result<bool> {
+    let workloads = client.get("/apis/weft.dev/v1/namespaces/default/workloads").await?;
+    let number = |value: &serde_json::Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    let joined = workloads["items"].as_array().map_or(0, Vec::len);
+    let written = number(&workloads["metadata"]["resourceVersion"]);
+    let status = client.get("/query/v1/status").await?;
+    let rows = status["proxies"].as_array().map_or(&[][..], Vec::as_slice);
+    let current = |p: &serde_json::Value| {
+        p["connected"] == true
+            && p["acked"].as_str().is_some_and(|acked| !acked.is_empty())
+            && p["acked"] == p["latest"]
+    };
+    Ok(joined == proxies
+        && number(&status["revision"]) >= written
+        && rows.len() == proxies
+        && rows.iter().all(current))
 }
 
 async fn proxy_args(

@@ -8,6 +8,7 @@ use std::convert::Infallible;
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,7 +187,7 @@ struct Ledger(Mutex<File>);
 
 impl Ledger {
     fn open(path: &Path) -> anyhow::Result<Ledger> {
-        let file = File::options().create(true).append(true).open(path);
+        let file = File::options().create(true).append(true).mode(0o600).open(path);
         Ok(Ledger(Mutex::new(file.with_context(|| format!("cannot open the ledger {}", path.display()))?)))
     }
 

@@ -31,13 +31,30 @@ pub fn prepare(state: &Path) -> anyhow::Result<()> {
                 state.display()
             );
         }
-        std::fs::remove_dir_all(state).with_context(|| format!("cannot empty {}", state.display()))?;
+        empty(state).with_context(|| format!("cannot empty {}", state.display()))?;
     }
     for dir in ["", "ledger", "logs", "proxies", "partner"] {
         let dir = if dir.is_empty() { state.to_path_buf() } else { state.join(dir) };
         private_dir(&dir)?;
     }
     write_private(&state.join(MARKER), "made by `weft demo`, which empties this directory when it starts\n")
+}
+
+/// Removes what is in the directory, which stays: it may be a mount, or a link to another disk. The marker goes last,
+/// so that an emptying that was cut short can be done again.
+fn empty(state: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(state)? {
+        let entry = entry?;
+        if entry.file_name() == MARKER {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    std::fs::remove_file(state.join(MARKER))
 }
 
 /// The address itself when its port is free, else one that the system picks on the same host.
@@ -73,4 +90,27 @@ pub fn partner_certificate(state: &Path) -> anyhow::Result<Partner> {
     write_private(&chain_and_key, &format!("{}{}", leaf.pem(), key.serialize_pem()))?;
     write_private(&dir.join("ca.pem"), &ca_pem)?;
     Ok(Partner { ca_pem, chain_and_key })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
+    use super::*;
+
+    #[test]
+    fn a_linked_directory_is_emptied_and_stays_linked() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, link, other) =
+            (folder.path().join("disk"), folder.path().join("link"), folder.path().join("other"));
+        std::fs::create_dir(&disk).unwrap();
+        std::fs::write(&other, "not ours").unwrap();
+        std::os::unix::fs::symlink(&disk, &link).unwrap();
+        prepare(&link).unwrap();
+        std::os::unix::fs::symlink(&other, disk.join("logs/elsewhere")).unwrap();
+        prepare(&link).unwrap();
+        assert!(link.is_symlink() && disk.join("ledger").is_dir(), "the link was replaced");
+        assert!(!disk.join("logs/elsewhere").exists() && other.exists());
+        std::fs::remove_file(disk.join(MARKER)).unwrap();
+        assert!(prepare(&link).is_err(), "no demo made it");
+    }
 }

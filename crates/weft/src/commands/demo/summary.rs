@@ -61,10 +61,10 @@ fn split_percent(answer: &Value) -> Value {
 /// The live line: each edge's rate over the last 10 s.
 pub async fn rates(client: &Client, sent: u64) -> anyhow::Result<String> {
     let answer = client.get("/query/v1/edges?since=10s").await?;
-    let seconds = match (answer["from"].as_u64(), answer["to"].as_u64()) {
-        (Some(from), Some(to)) if to > from => (to - from) as f64,
-        _ => 10.0,
-    };
+    // The window was rounded outwards, and its end is still to come.
+    let from = answer["from"].as_str().and_then(|from| from.parse::<jiff::Timestamp>().ok());
+    let seconds =
+        from.map_or(10.0, |from| jiff::Timestamp::now().duration_since(from).as_secs_f64().max(1.0));
     let mut line = format!("{sent} requests");
     for edge in answer["edges"].as_array().map_or(&[][..], Vec::as_slice).iter().cloned().map(short_names) {
         let rate = edge["requests"].as_f64().unwrap_or(0.0) / seconds;

@@ -4,6 +4,7 @@
 //! order) and holds the read end of a pipe: when the parent is killed the pipe closes and it ends too.
 
 use std::ffi::OsString;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -113,6 +114,7 @@ async fn start(recipe: &Recipe) -> anyhow::Result<Started> {
     let log = std::fs::File::options()
         .create(true)
         .append(true)
+        .mode(0o600)
         .open(&recipe.log)
         .with_context(|| format!("cannot open the log {}", recipe.log.display()))?;
     let mut child = Command::new(std::env::current_exe()?)

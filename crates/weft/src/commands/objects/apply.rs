@@ -101,7 +101,8 @@ async fn apply_one(client: &Client, object: &Value, dry_run: bool) -> anyhow::Re
     let query = if dry_run { "?fieldValidation=Ignore&dryRun=All" } else { "?fieldValidation=Ignore" };
     let desired = merge::with_last_applied(object);
     for _ in 0..TRIES_MAX {
-        let refused = match client.get(&path).await {
+        // As it was written: what the control plane computes is in no file.
+        let refused = match client.get(&format!("{path}?computed=false")).await {
             Ok(live) => {
                 let Some(mut patch) = merge::three_way(&merge::last_applied(&live), &desired, &live) else {
                     return Ok(Outcome { word: "unchanged", warnings: Vec::new() });

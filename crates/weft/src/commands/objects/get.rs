@@ -10,6 +10,7 @@ use weft_model::KindInfo;
 use super::place::{self, Namespaces};
 use crate::client::{Client, Refusal};
 use crate::commands::questions::Connection;
+use crate::commands::usage;
 use crate::output;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Default, Debug)]
@@ -49,7 +50,6 @@ pub struct GetArgs {
 }
 
 pub async fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
-    let client = args.connection.client()?;
     let mut kinds = Vec::new();
     let mut names = args.names.clone();
     match args.kind.split_once('/') {
@@ -64,12 +64,13 @@ pub async fn get(args: GetArgs) -> anyhow::Result<ExitCode> {
         }
     }
     if !names.is_empty() && args.namespaces.all_namespaces {
-        bail!("a name is of one namespace: leave out -A, or the name");
+        return Err(usage("a name is of one namespace: leave out -A, or the name"));
     }
-    if args.watch {
-        let ([info], [] | [_]) = (kinds.as_slice(), names.as_slice()) else {
-            bail!("one kind can be watched, and one name of it or all");
-        };
+    if args.watch && !matches!((kinds.as_slice(), names.as_slice()), ([_], [] | [_])) {
+        return Err(usage("one kind can be watched, and one name of it or all"));
+    }
+    let client = args.connection.client()?;
+    if let (true, [info]) = (args.watch, kinds.as_slice()) {
         return watch(&client, &args, info, names.first()).await;
     }
     match args.output {
@@ -140,6 +141,7 @@ async fn values(
             }
         }
     }
+    items.iter_mut().for_each(without_owners);
     match args.output {
         View::Name => {
             for item in &items {
@@ -200,11 +202,22 @@ async fn watch(
                     table.add(object, info);
                     crate::output::line(&table.lines(&mut headed))?;
                 }
-                kind => print_event(args.output, kind, object)?,
+                kind => {
+                    let mut object = object.clone();
+                    without_owners(&mut object);
+                    print_event(args.output, kind, &object)?;
+                }
             }
         }
         // The server ends each watch after a while; this is no reason to ask without pause.
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+}
+
+/// Who owns which field is server-side apply's bookkeeping, and longer than the object.
+fn without_owners(object: &mut Value) {
+    if let Some(meta) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("managedFields");
     }
 }
 
@@ -321,9 +334,10 @@ pub struct DescribeArgs {
 }
 
 pub async fn describe(args: DescribeArgs) -> anyhow::Result<ExitCode> {
-    let client = args.connection.client()?;
     let info = place::kind(&args.kind)?;
-    let object = client.get(&place::object(info, &args.namespace, &args.name)?).await?;
+    let path = place::object(info, &args.namespace, &args.name)?;
+    let client = args.connection.client()?;
+    let object = client.get(&path).await?;
     // What the mesh's health says about it is worth having, and no reason to fail.
     let findings = match client.get("/query/v1/check").await {
         Ok(answer) => answer["findings"].as_array().cloned().unwrap_or_default(),

@@ -14,3 +14,4 @@ pub use apply::{ApplyArgs, apply, apply_text};
 pub use delete::{DeleteArgs, delete};
 pub use files::read_paths;
 pub use get::{DescribeArgs, GetArgs, describe, get};
+pub use place::encoded;

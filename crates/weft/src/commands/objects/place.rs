@@ -4,6 +4,8 @@ use anyhow::bail;
 use serde_json::Value;
 use weft_model::{DEFAULT_NAMESPACE, Kind, KindInfo};
 
+use crate::commands::usage;
+
 /// Which namespaces a command means.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Namespaces {
@@ -21,7 +23,7 @@ pub fn kind(word: &str) -> anyhow::Result<&'static KindInfo> {
         Some(kind) => Ok(kind.info()),
         None => {
             let known: Vec<&str> = Kind::all().iter().map(|kind| kind.info().plural).collect();
-            bail!("no kind is called `{word}`; there are: {}", known.join(", "))
+            Err(usage(format!("no kind is called `{word}`; there are: {}", known.join(", "))))
         }
     }
 }
@@ -56,7 +58,9 @@ pub fn of(value: &Value) -> anyhow::Result<(&'static KindInfo, String, String)> 
 fn segment(name: &str) -> anyhow::Result<&str> {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
     if name.is_empty() || name.starts_with('.') || !name.chars().all(legal) {
-        bail!("`{name}` is no name: names have lower-case letters, digits, `-` and `.`");
+        return Err(usage(format!(
+            "`{name}` is no name: names have lower-case letters, digits, `-` and `.`"
+        )));
     }
     Ok(name)
 }

@@ -1,0 +1,90 @@
+//! The listeners' sockets: opened before a listener is accepted, handed to the workers after the first table that has
+//! it, closed when none wants them any more. Who connects in between waits in the kernel's backlog: a worker that
+//! accepts without knowing the listener could only close.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+};
+
+use weft_routing::Listener;
+use weft_xds::client::Update;
+
+use super::{State, stays};
+use crate::{
+    net::{Reserved, reserve},
+    worker::{Command, Role},
+};
+
+impl State {
+    pub(super) fn hand_out(&mut self, role: Role, reserved: Reserved) {
+        self.bound.insert(reserved.address);
+        for (worker, socket) in self.workers.iter().zip(reserved.sockets) {
+            worker.send(Command::Listen { role, address: reserved.address, socket });
+        }
+    }
+
+    /// Opens the sockets of new listeners, all or none.
+    pub(super) fn bind(&mut self, listeners: &[Arc<Listener>]) -> Result<(), String> {
+        let mut opened: Vec<Reserved> = Vec::new();
+        for listener in listeners.iter().filter(|listener| listener.bind_to_port) {
+            let Some(address) = listener.address else { continue };
+            if self.bound.contains(&address) || opened.iter().any(|reserved| reserved.address == address) {
+                continue;
+            }
+            let purpose = format!("listener {}", listener.name);
+            let reserved = reserve(address, self.workers.len(), &purpose)
+                .map_err(|error| format!("{}: address: {error}", listener.name))?;
+            opened.push(reserved);
+        }
+        self.bound.extend(opened.iter().map(|reserved| reserved.address));
+        self.opened.extend(opened);
+        Ok(())
+    }
+
+    /// The workers have a table with what these are for; their mailboxes keep the order.
+    pub(super) fn hand_out_opened(&mut self) {
+        for reserved in std::mem::take(&mut self.opened) {
+            self.hand_out(Role::Configured, reserved);
+        }
+    }
+
+    /// Closes sockets that no listener wants any more.
+    pub(super) fn unbind(&mut self) {
+        let wanted: HashSet<SocketAddr> =
+            self.staged.listeners.values().filter_map(|listener| listener.address).collect();
+        let gone: Vec<SocketAddr> = self
+            .bound
+            .iter()
+            .filter(|address| !wanted.contains(address) && !self.permanent.contains(address))
+            .copied()
+            .collect();
+        self.opened.retain(|reserved| !gone.contains(&reserved.address));
+        for address in gone {
+            self.bound.remove(&address);
+            for worker in &self.workers {
+                worker.send(Command::Unlisten(address));
+            }
+        }
+    }
+
+    /// Two listeners on one address would take each other's connections by the order of their names.
+    pub(super) fn addresses_differ(&self, fresh: &[Arc<Listener>], update: &Update) -> Result<(), String> {
+        let stays = stays(update);
+        let replaced: HashSet<&str> = fresh.iter().map(|listener| &*listener.name).collect();
+        let kept =
+            self.staged.listeners.values().filter(|old| stays(&old.name) && !replaced.contains(&*old.name));
+        let mut holders: HashMap<SocketAddr, &str> = HashMap::new();
+        for listener in kept.chain(fresh) {
+            let Some(address) = listener.address else { continue };
+            if let Some(holder) = holders.insert(address, &listener.name) {
+                return Err(format!(
+                    "{}: address: {address} is also the address of listener {holder}",
+                    listener.name
+                ));
+            }
+        }
+        Ok(())
+    }
+}
