@@ -3,13 +3,11 @@
 //! Whatever fails here closes the connection and is counted; an answer needs HTTP, and HTTP needs a chain. What later
 //! requests want to know of their connection is resolved once, into a [`Peer`].
 
-use std::{io, net::SocketAddr, rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
-use http::Request;
-use hyper::body::Incoming;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt},
     net::TcpStream,
     time::timeout,
 };
@@ -22,7 +20,12 @@ use weft_routing::{
 use weft_wire::{Progress, Protocol, tls_hello};
 
 use crate::{
-    http::{h1, h2, request},
+    http::{
+        h1::{self, io::Io, server::Settings},
+        h2,
+        inbound::Inbound,
+        request,
+    },
     meters,
     net::{Prefixed, original_dst::original_dst},
     panics,
@@ -167,7 +170,7 @@ fn expected(client: &ClientCertificate, principal: Option<&str>) -> bool {
 /// `h2`: what ALPN agreed on, if it was spoken.
 async fn serve_chain<T>(peer: Rc<Peer>, chain: &FilterChain, io: T, h2: Option<bool>)
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Io + Send + 'static,
 {
     let open = OpenConnection::new(&peer);
     if !peer.admitted(chain) {
@@ -192,7 +195,7 @@ where
 
 async fn serve_http<T>(peer: &Rc<Peer>, config: &HttpConfig, mut io: T, h2: Option<bool>)
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: Io + Send + 'static,
 {
     let idle_timeout = h1::idle_timeout(config);
     let mut first = BytesMut::new();
@@ -208,10 +211,8 @@ where
             () = peer.drain.out_of_patience() => return,
         },
     };
-    let io = Prefixed::new(first, io);
-    let drain = Rc::clone(&peer.drain);
     let answering = Rc::clone(peer);
-    let answer = move |request: Request<Incoming>| {
+    let answer = move |request: http::Request<Inbound>| {
         let peer = Rc::clone(&answering);
         panics::contained(async move {
             #[cfg(debug_assertions)]
@@ -221,18 +222,30 @@ where
     };
     if h2 {
         peer.protocol.set("HTTP/2");
-        tokio::select! {
-            () = h2::serve(io, peer, config, &drain, answer) => {}
-            () = abandoned(peer, |peer| peer.open_requests.get() == 0) => {}
-        }
-    } else {
-        tokio::select! {
-            () = h1::serve(io, peer, config, &drain, answer) => {}
-            () = abandoned(peer, |peer| {
-                peer.open_requests.get() == 0 && peer.heard.load(Ordering::Relaxed)
-            }) => {}
-        }
+        let io = Prefixed::new(first, io);
+        // On the heap: it is large, and connections of HTTP/1 need no room for it.
+        return Box::pin(async move {
+            tokio::select! {
+                () = h2::serve(io, peer, config, &peer.drain, answer) => {}
+                () = abandoned(peer, |peer| peer.open_requests.get() == 0) => {}
+            }
+        })
+        .await;
     }
+    let settings = Settings {
+        worker: &peer.worker,
+        drain: &peer.drain,
+        limits: h1::limits(config),
+        idle_timeout,
+        head_timeout: h1::head_timeout(config),
+    };
+    h1::server::serve(Box::new(io), first, settings, |asked| async {
+        match asked {
+            Ok(request) => answer(request).await,
+            Err(refusal) => request::refused(peer, refusal),
+        }
+    })
+    .await;
 }
 
 /// Waits until the drain has asked the client to leave and it is `silent` all the same: half a head that nobody

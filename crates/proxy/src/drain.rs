@@ -10,6 +10,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// Whether this worker drains, and how many connections it still serves.
 pub struct Drain {
     started: watch::Sender<bool>,
+    /// The same, for those who look at each request.
+    is_started: Cell<bool>,
     connections: Rc<Cell<usize>>,
     /// Also those of tunnels, whose connection is nobody's any more.
     requests: Cell<usize>,
@@ -26,18 +28,24 @@ impl Drop for Connection {
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { started: watch::Sender::new(false), connections: Rc::default(), requests: Cell::new(0) }
+        Drain {
+            started: watch::Sender::new(false),
+            is_started: Cell::new(false),
+            connections: Rc::default(),
+            requests: Cell::new(0),
+        }
     }
 }
 
 impl Drain {
     /// Tells every connection, also those to come, to finish what it carries and close.
     pub fn start(&self) {
+        self.is_started.set(true);
         self.started.send_replace(true);
     }
 
     pub fn is_started(&self) -> bool {
-        *self.started.borrow()
+        self.is_started.get()
     }
 
     /// Waits until the drain starts.

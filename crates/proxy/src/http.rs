@@ -2,11 +2,13 @@
 
 pub mod attempt;
 pub mod body;
+pub mod broken;
 pub mod forward;
 pub mod forwarded;
 pub mod h1;
 pub mod h2;
 pub mod headers;
+pub mod inbound;
 pub mod quiet;
 pub mod reply;
 pub mod request;

@@ -4,7 +4,7 @@
 //! Many of them mean that something is broken for good: then the proxy drains and ends, and whoever keeps it running
 //! starts it afresh. The hook that sees every panic is the process's, the count is the thread's, as all of a worker's.
 
-use std::{cell::Cell, convert::Infallible, panic::AssertUnwindSafe, sync::Once};
+use std::{cell::Cell, panic::AssertUnwindSafe, sync::Once};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -39,14 +39,14 @@ pub fn so_far() -> u64 {
 
 /// The answer, or a 500 where it panicked before there was one. What was being written is dropped on the way, also the
 /// request's record, which counts itself.
-pub async fn contained<F>(answer: F) -> Result<Response<ResponseBody>, Infallible>
+pub async fn contained<F>(answer: F) -> Response<ResponseBody>
 where
-    F: Future<Output = Result<Response<ResponseBody>, Infallible>>,
+    F: Future<Output = Response<ResponseBody>>,
 {
     AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
         let mut response = Response::new(ResponseBody::text(Bytes::from_static(b"internal error\n"), None));
         *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        Ok(response)
+        response
     })
 }
 

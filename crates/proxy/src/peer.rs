@@ -6,10 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     net::{Ipv4Addr, SocketAddr},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use http::HeaderValue;
@@ -55,8 +52,6 @@ pub struct Peer {
     pub protocol: Cell<&'static str>,
     /// The connection says that it is a check of a TCP service.
     pub checks_only: bool,
-    /// Bytes came that are no request yet; for the head's timeout.
-    pub heard: Arc<AtomicBool>,
     listener: Arc<str>,
     chain: Arc<str>,
     view: RefCell<Option<Rc<ChainView>>>,
@@ -108,7 +103,6 @@ impl Peer {
             open_requests: Rc::default(),
             protocol: Cell::new("HTTP/1.1"),
             checks_only: false,
-            heard: Arc::default(),
             listener: Arc::clone(&listener.name),
             chain: Arc::clone(&chain.name),
             view: RefCell::default(),
@@ -304,11 +298,6 @@ impl Peer {
             id,
         });
         Some(id)
-    }
-
-    /// A request's head was read whole.
-    pub fn on_head(&self) {
-        self.heard.store(false, Ordering::Relaxed);
     }
 }
 

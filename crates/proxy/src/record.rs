@@ -23,7 +23,7 @@
 use std::{
     cell::Cell,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -54,6 +54,7 @@ pub mod flags {
     /// Envoy has no flag for its RBAC filter either: the details say it.
     pub const DENIED: &str = "";
     pub const PROTOCOL: &str = "DPE";
+    pub const UPSTREAM_PROTOCOL: &str = "UPE";
 }
 
 /// What is left of a try's time, in milliseconds, told by the caller's proxy to the callee's and to nobody else.
@@ -276,11 +277,11 @@ fn micros(since: Instant) -> u64 {
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        if let Some(UsedLease { lease: Lease::H1 { sender, generation, .. }, endpoint, early: false }) =
+        if let Some(UsedLease { lease: Lease::H1 { connection, generation, .. }, endpoint, early: false }) =
             self.lease.take()
             && self.complete
         {
-            endpoint.pool.give_back(sender, generation);
+            endpoint.pool.give_back(connection, generation);
         }
         if !self.complete && !self.failed {
             self.on_abandoned(self.started.elapsed());
@@ -291,7 +292,6 @@ impl Drop for RequestRecord {
         let duration_micros = micros(self.started);
         let peer = &self.peer;
         peer.drain.on_request_end();
-        peer.heard.store(false, Ordering::Relaxed);
         let worker = &peer.worker;
         // In a panic it may be borrowed, and a second panic would end the process.
         if let Ok(mut shard) = worker.shard.try_borrow_mut() {

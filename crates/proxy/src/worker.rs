@@ -318,6 +318,7 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>, 
                     stays
                 });
                 worker.drains[direction as usize].start();
+                worker.streams.borrow().wake();
             }
             Some(Command::Scrape(answer)) => {
                 panics.look(&worker, Instant::now());

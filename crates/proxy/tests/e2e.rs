@@ -249,7 +249,7 @@ async fn websocket_echoes() {
     stream.write_all(request.as_bytes()).await.unwrap();
     let head = read_head(&mut stream).await;
     status(&head, 101);
-    assert!(head.contains("upgrade: websocket\r\n"), "{head}");
+    assert!(head.to_lowercase().contains("upgrade: websocket\r\n"), "{head}");
     stream.write_all(b"ping").await.unwrap();
     let mut echoed = [0; 4];
     tokio::time::timeout(LIMIT, stream.read_exact(&mut echoed)).await.unwrap().unwrap();

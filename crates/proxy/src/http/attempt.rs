@@ -3,20 +3,21 @@
 use std::{cell::Cell, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::Instant;
-use weft_routing::{Thresholds, retry::Failure};
+use weft_routing::Thresholds;
 
 use super::{
     body::{RequestBody, TryBody},
+    broken::{Broken, explain},
     forward::Outgoing,
+    h1::client::exchange,
     h2,
-    reply::Reason,
+    inbound::Inbound,
     target::Target,
 };
 use crate::{
     peer::Peer,
-    record::{EXPECTED_TIMEOUT, PREVIOUS_TRIES, Reach, flags},
+    record::{EXPECTED_TIMEOUT, PREVIOUS_TRIES, Reach},
     upstream::{
         cluster::{ClusterState, EndpointState},
         connect::{ConnectError, Dial},
@@ -59,7 +60,17 @@ pub async fn attempt(
     }
     // From here on a cancelled try may have been read.
     let before = trying.reach.replace(Reach::Callee);
-    let sent = send(lease, cluster, target, body).await;
+    let mut sent = send(lease, cluster, target, body).await;
+    if let Err(broken) = &mut sent
+        && let Some(target) = broken.stale.take()
+        && body.can_repeat()
+    {
+        // An endpoint may close a connection in the moment in which it is used again. That says nothing of the endpoint.
+        sent = match self::lease(cluster, endpoint, version, peer, outgoing.limits()).await {
+            Ok(lease) => send(lease, cluster, *target, body).await,
+            Err(error) => Err(Broken::connect(&error, Some(*target))),
+        };
+    }
     if let Err(broken) = &sent
         && !broken.seen
     {
@@ -89,14 +100,13 @@ async fn send(
     body: &RequestBody,
 ) -> Result<Answered, Broken> {
     match lease {
-        Lease::H1 { mut sender, generation, reused } => {
-            let request = target.into_h1(body.next_try());
-            match sender.try_send_request(request).await {
-                Ok(response) => Ok(Answered { response, lease: Lease::H1 { sender, generation, reused } }),
-                Err(mut failed) => {
-                    let unsent = failed.take_message().map(Target::from_unsent);
-                    Err(Broken::reset(failed.error(), unsent))
+        Lease::H1 { connection, generation, reused } => {
+            let mut target = target;
+            match exchange(&connection, &mut target, body.next_try(), false).await {
+                Ok(response) => {
+                    Ok(Answered { response, lease: Lease::H1 { connection, generation, reused } })
                 }
+                Err(failed) => Err(Broken::h1(&failed, target, reused)),
             }
         }
         Lease::H2 { mut sender, stream, reused } => {
@@ -106,7 +116,10 @@ async fn send(
             };
             let request = target.into_h2(absolute, body.next_try());
             match sender.try_send_request(request).await {
-                Ok(response) => Ok(Answered { response, lease: Lease::H2 { sender, stream, reused } }),
+                Ok(response) => Ok(Answered {
+                    response: response.map(Inbound::H2),
+                    lease: Lease::H2 { sender, stream, reused },
+                }),
                 Err(mut failed) => {
                     let unsent = failed.take_message().map(Target::from_unsent);
                     Err(Broken::reset(failed.error(), unsent))
@@ -129,15 +142,20 @@ pub async fn send_copy(
     let endpoint = cluster.pick(&[], peer.worker.random(), peer.original()).ok_or("no endpoint")?;
     let connection = lease(cluster, &endpoint, cluster.version(downstream), peer, limits).await;
     match connection.map_err(|error| explain(&error))? {
-        Lease::H1 { mut sender, .. } => sender.send_request(target.into_h1(body)).await,
+        Lease::H1 { connection, generation, .. } => {
+            let mut target = target;
+            let response = exchange(&connection, &mut target, body, false).await;
+            let status = response.map(|response| response.status());
+            endpoint.pool.give_back(connection, generation);
+            status.map_err(|failed| explain(&failed.cause))
+        }
         Lease::H2 { mut sender, .. } => {
             let absolute = target.absolute(cluster.cluster.tls.is_some()).ok_or("no authority")?;
             let request = target.into_h2(absolute, body);
-            sender.send_request(request).await
+            let response = sender.send_request(request).await;
+            response.map(|response| response.status()).map_err(|error| explain(&error))
         }
     }
-    .map(|response| response.status())
-    .map_err(|error| explain(&error))
 }
 
 /// A warm connection, or a new one.
@@ -225,135 +243,6 @@ async fn queued(
 
 /// The answer's head, and the connection that its body comes on.
 pub struct Answered {
-    pub response: Response<Incoming>,
+    pub response: Response<Inbound>,
     pub lease: Lease,
-}
-
-/// A try without an answer.
-pub struct Broken {
-    pub failure: Failure,
-    status: StatusCode,
-    flags: &'static str,
-    details: &'static str,
-    /// For the log only: it names addresses.
-    pub text: String,
-    /// The head, where it was not sent.
-    pub unsent: Option<Target>,
-    /// No other try may follow: the time is over, or a limit is met.
-    pub last: bool,
-    /// The other side answered for the stream, so it has read the head.
-    seen: bool,
-}
-
-impl Broken {
-    pub fn connect(error: &ConnectError, unsent: Option<Target>) -> Broken {
-        if matches!(error, ConnectError::Overflow) {
-            return Broken {
-                flags: flags::OVERFLOW,
-                details: "upstream_overflow",
-                last: true,
-                text: String::new(),
-                ..Broken::connect(&ConnectError::NoCertificate, unsent)
-            };
-        }
-        Broken {
-            failure: Failure::Connect,
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            flags: flags::CONNECT_FAILURE,
-            details: "upstream_connection_failure",
-            text: explain(error),
-            unsent,
-            last: false,
-            seen: false,
-        }
-    }
-
-    pub fn reset(error: &hyper::Error, unsent: Option<Target>) -> Broken {
-        let failure = match (&unsent, refused(error)) {
-            (Some(_), _) => Failure::ResetBeforeSent,
-            (None, true) => Failure::RefusedStream,
-            (None, false) => Failure::Reset,
-        };
-        Broken {
-            failure,
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            flags: flags::CONNECTION_TERMINATION,
-            details: "upstream_reset_before_response_started{connection_termination}",
-            text: explain(error),
-            seen: unsent.is_none() && reset_by_peer(error),
-            unsent,
-            last: false,
-        }
-    }
-
-    pub fn timeout(whole: bool) -> Broken {
-        Broken {
-            failure: Failure::PerTryTimeout,
-            status: StatusCode::GATEWAY_TIMEOUT,
-            flags: flags::TIMEOUT,
-            details: if whole { "upstream_response_timeout" } else { "upstream_per_try_timeout" },
-            text: String::new(),
-            unsent: None,
-            last: whole,
-            seen: true,
-        }
-    }
-
-    /// The endpoint did nothing wrong: we did not try it.
-    pub fn is_overflow(&self) -> bool {
-        self.flags == flags::OVERFLOW
-    }
-
-    /// The stream was quiet for too long.
-    pub fn quiet() -> Broken {
-        Broken { flags: flags::STREAM_IDLE, details: "stream_idle_timeout", ..Broken::timeout(true) }
-    }
-
-    pub fn reason(&self) -> Reason {
-        let text = match self.failure {
-            Failure::Connect => "no connection to the upstream\n",
-            Failure::PerTryTimeout => "the upstream did not answer in time\n",
-            _ => "the upstream broke the connection\n",
-        };
-        Reason::new(self.status, self.flags, self.details, text)
-    }
-}
-
-/// An error with its causes, on one line.
-pub fn explain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// Whether HTTP/2 says that nobody looked at the stream.
-fn refused(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(|error| {
-        error.reason() == Some(::h2::Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.is_remote() && error.reason() == Some(::h2::Reason::NO_ERROR))
-    })
-}
-
-/// Whether the other side ended this stream, and not its connection.
-fn reset_by_peer(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(|error| error.is_reset() && error.is_remote()) && !refused(error)
-}
-
-fn h2_error(error: &hyper::Error) -> Option<&::h2::Error> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<::h2::Error>() {
-            return Some(error);
-        }
-        cause = error.source();
-    }
-    None
 }

@@ -9,16 +9,15 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{headers::clean_trailers, quiet::Watch};
+use super::{headers::clean_trailers, inbound::Inbound, quiet::Watch};
 use crate::record::{RequestRecord, flags};
 
-/// The one error of bodies; hyper's text says which side and what.
+/// The one error of bodies; its text says which side and what.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A request's body, shared between the tries. A try reads through a [`TryBody`]; as long as none of them has read a
@@ -29,7 +28,7 @@ pub struct RequestBody {
 }
 
 struct Shared {
-    incoming: RefCell<Option<Incoming>>,
+    incoming: RefCell<Option<Inbound>>,
     /// The try that may read now; an abandoned one reads nothing more.
     current: Cell<u32>,
     touched: Cell<bool>,
@@ -49,7 +48,7 @@ enum CopyPart {
 const COPY_FRAMES_MAX: usize = 64;
 
 impl RequestBody {
-    pub fn new(incoming: Incoming) -> RequestBody {
+    pub fn new(incoming: Inbound) -> RequestBody {
         let ended = incoming.is_end_stream();
         RequestBody {
             shared: Rc::new(Shared {
@@ -172,7 +171,7 @@ impl Body for TryBody {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error.into()))),
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
             None => {
                 shared.ended.set(true);
                 if shared.has_copies() {
@@ -234,7 +233,7 @@ impl Deadline {
 enum Source {
     Empty,
     Text(Bytes),
-    Upstream(Incoming),
+    Upstream(Inbound),
 }
 
 impl ResponseBody {
@@ -246,7 +245,7 @@ impl ResponseBody {
 
     /// An upstream's answer, which must keep moving and be complete at the deadline.
     pub fn upstream(
-        incoming: Incoming,
+        incoming: Inbound,
         record: Box<RequestRecord>,
         watch: Option<Watch>,
         deadline: Option<Instant>,
@@ -308,7 +307,7 @@ impl Body for ResponseBody {
             watch.on_move();
         }
         let Some(record) = &mut this.record else {
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(frame);
         };
         match frame {
             Some(Ok(mut frame)) => {
@@ -325,7 +324,7 @@ impl Body for ResponseBody {
             }
             Some(Err(error)) => {
                 record.on_upstream_broken();
-                Poll::Ready(Some(Err(error.into())))
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 this.finish();
@@ -352,11 +351,20 @@ impl Body for ResponseBody {
 }
 
 impl ResponseBody {
+    /// The answer goes out without its body, as to a HEAD.
+    pub fn discard(&mut self) {
+        if !matches!(self.source, Source::Upstream(_)) {
+            self.finish();
+        }
+    }
+
     /// The answer is complete: a drop after this is not the client's leaving.
     fn finish(&mut self) {
         if let Some(record) = &mut self.record {
             record.complete = true;
         }
+        // Before the record gives the connection back: nobody may read from it here then.
+        self.source = Source::Empty;
         self.record = None;
         self.watch = None;
     }
@@ -364,7 +372,7 @@ impl ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // hyper does not poll a body that says at once that it has ended.
+        // A body that says at once that it has ended is not polled.
         if self.is_end_stream() {
             self.finish();
         }

@@ -5,7 +5,6 @@
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use http::{Response, StatusCode, Version};
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
 use weft_routing::{
     Forward, RetryOn, RetryPolicy, Route, Thresholds, VirtualHost,
@@ -14,8 +13,10 @@ use weft_routing::{
 };
 
 use super::{
-    attempt::{Answered, Broken, Trying, attempt, send_copy},
+    attempt::{Answered, Trying, attempt, send_copy},
     body::{RequestBody, ResponseBody, TryBody},
+    broken::Broken,
+    inbound::Inbound,
     quiet::{Watch, while_moving},
     reply::{Reason, respond},
     target::Target,
@@ -346,7 +347,7 @@ fn keeps_head(policy: &RetryPolicy, cluster: &ClusterState) -> bool {
     policy.on.0 & !RetryOn::SAFE.0 != 0 || cluster.version(Version::HTTP_2) == PoolVersion::Http2
 }
 
-fn failure_status(response: &Response<Incoming>) -> Option<Failure> {
+fn failure_status(response: &Response<Inbound>) -> Option<Failure> {
     let status = response.status();
     let grpc_status = response
         .headers()
@@ -360,7 +361,7 @@ fn failure_status(response: &Response<Incoming>) -> Option<Failure> {
 fn count_failure(outgoing: Outgoing<'_>, endpoint: &EndpointState, failure: Failure, ended: &Ended) {
     let outcome = match (failure, ended) {
         (Failure::Status { status, grpc_status }, _) => Some(Outcome::of(status.as_u16(), grpc_status)),
-        (_, Ended::Broken(broken)) if broken.is_overflow() => None,
+        (_, Ended::Broken(broken)) if broken.is_overflow() || broken.is_blameless() => None,
         _ => Some(Outcome::LocalFailure),
     };
     if let Some(outcome) = outcome {
@@ -392,7 +393,7 @@ fn finish(
     let (mut parts, body) = answered.response.into_parts();
     peer.worker.shard.borrow_mut().add(cluster.meters.requests(parts.status.as_u16()), 1);
     outgoing.edit_response(&mut parts.headers, endpoint.address, &record);
-    parts.version = Version::HTTP_11; // hyper writes what its connection speaks
+    parts.version = Version::HTTP_11; // the codecs write what their connections speak
     parts.extensions = http::Extensions::new();
     record.on_response(parts.status, &parts.headers);
     let early = record.request_body.as_ref().is_some_and(|body| !body.ended());

@@ -1,6 +1,6 @@
 //! HTTP/2 on hyper and h2, both ends, with the windows and limits of a sidecar.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::{body::Incoming, client::conn::http2 as client_conn, server::conn::http2 as server_conn};
@@ -11,7 +11,8 @@ use weft_routing::{HttpConfig, UpstreamHttp};
 
 use super::{
     body::{ResponseBody, TryBody},
-    h1::{Quiet, idle_timeout, look_interval},
+    h1::{HEAD_TIMEOUT, idle_timeout},
+    inbound::Inbound,
 };
 use crate::{drain::Drain, local_exec::LocalExec, peer::Peer, upstream::pool::Held};
 
@@ -72,10 +73,13 @@ where
 pub async fn serve<T, F, R>(io: T, peer: &Peer, config: &HttpConfig, drain: &Drain, answer: F)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Fn(Request<Incoming>) -> R + 'static,
-    R: Future<Output = Result<Response<ResponseBody>, std::convert::Infallible>> + 'static,
+    F: Fn(Request<Inbound>) -> R + 'static,
+    R: Future<Output = Response<ResponseBody>> + 'static,
 {
-    let service = hyper::service::service_fn(answer);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let answering = answer(request.map(Inbound::H2));
+        async { Ok::<_, std::convert::Infallible>(answering.await) }
+    });
     let limits = &config.limits;
     let connection = server_conn::Builder::new(LocalExec)
         .timer(TokioTimer::new())
@@ -91,7 +95,9 @@ where
     let mut leaving = false;
     let idle_timeout = idle_timeout(config);
     let mut quiet = Quiet::default();
-    let mut ticks = tokio::time::interval(look_interval(idle_timeout));
+    // So that the limit is not missed by more than half of it.
+    let mut ticks =
+        tokio::time::interval((idle_timeout / 2).clamp(Duration::from_millis(50), HEAD_TIMEOUT / 2));
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
@@ -109,5 +115,23 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a downstream HTTP/2 connection ended");
+    }
+}
+
+/// For how long a connection has carried no request.
+#[derive(Default)]
+struct Quiet {
+    since: Option<Instant>,
+}
+
+impl Quiet {
+    /// Whether the connection has carried no request for that long.
+    fn for_too_long(&mut self, peer: &Peer, idle_timeout: Duration) -> bool {
+        if peer.open_requests.get() > 0 {
+            self.since = None;
+            return false;
+        }
+        let now = Instant::now();
+        now - *self.since.get_or_insert(now) >= idle_timeout
     }
 }

@@ -88,16 +88,6 @@ pub fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
-/// Whether `Connection` lists a field without which nobody knows where the message ends or whom it is for.
-pub fn names_framing(headers: &HeaderMap) -> bool {
-    const FRAMING: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
-    let listed =
-        headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    listed
-        .map(<[u8]>::trim_ascii)
-        .any(|name| FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)))
-}
-
 /// The protocol that a request wants to change to, if it does so properly: `Connection: upgrade` and `Upgrade: x`.
 pub fn wanted_upgrade<'a>(method: &Method, headers: &'a HeaderMap) -> Option<&'a HeaderValue> {
     let mut upgrades = headers.get_all(UPGRADE).iter();

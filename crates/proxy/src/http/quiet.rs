@@ -49,6 +49,13 @@ impl Streams {
         }
     }
 
+    /// Wakes all of them, so that they see what happened.
+    pub fn wake(&self) {
+        for place in self.places.iter().flatten() {
+            place.waker.wake_by_ref();
+        }
+    }
+
     fn put(&mut self, place: Place) -> usize {
         if let Some(index) = self.free.pop()
             && let Some(empty) = self.places.get_mut(index)
@@ -113,6 +120,7 @@ impl Watch {
             && let Some(place) = self.worker.streams.borrow_mut().at(index)
         {
             place.moved = true;
+            place.ended = false;
         }
     }
 }

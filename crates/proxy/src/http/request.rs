@@ -3,28 +3,30 @@
 //! Read [`serve`] and stop there if you like. One canonical head is used for routing, authorization, the log and the
 //! bytes sent on, so that no two of them can see different requests. Every exit drops a [`RequestRecord`].
 
-use std::{borrow::Cow, convert::Infallible, rc::Rc, sync::Arc};
+use std::{borrow::Cow, rc::Rc, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, TRANSFER_ENCODING},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION},
     request::Parts,
     uri::PathAndQuery,
 };
-use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use weft_routing::{
     EditPart, HeaderEdit, HttpFilter, RequireTls, RouteAction, StripPort, VirtualHost, authorize, host,
     matcher::{HeadView, apply_edits},
     path::{self, Slashes},
 };
+use weft_wire::http1::{Limits, Refusal as NoRequest};
 
 use super::{
     body::{RequestBody, ResponseBody},
     forward::{self, Outgoing},
-    forwarded, h1,
-    headers::{X_REQUEST_ID, names_framing, settle_underscores},
+    forwarded,
+    h1::{self, server::Settings},
+    headers::{X_REQUEST_ID, settle_underscores},
+    inbound::Inbound,
     reply::{self, Reason, refuse},
     tunnel,
 };
@@ -38,20 +40,30 @@ use crate::{
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 
 /// Answers one request; failing is an answer too.
-pub async fn serve(peer: Rc<Peer>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-    peer.on_head();
+pub async fn serve(peer: Rc<Peer>, request: Request<Inbound>) -> Response<ResponseBody> {
     let mut record = Box::new(RequestRecord::start(&peer, Kind::Request));
     record.is_grpc = is_grpc(request.headers());
     if !peer.access_logs.is_empty() {
         record.log = Some(Box::new(LogFields::of(&request)));
     }
     let Some(view) = peer.view() else {
-        return Ok(refuse(record, gone()));
+        return refuse(record, gone());
     };
-    Ok(match answer(&peer, &view, request, record).await {
+    match answer(&peer, &view, request, record).await {
         Ok(response) => response,
         Err((record, reason)) => refuse(record, reason),
-    })
+    }
+}
+
+/// Answers what the codec does not take for a request. It is logged and counted like others that are refused.
+#[cold]
+pub fn refused(peer: &Rc<Peer>, refusal: NoRequest) -> Response<ResponseBody> {
+    let mut record = Box::new(RequestRecord::start(peer, Kind::Request));
+    if !peer.access_logs.is_empty() {
+        record.log = Some(Box::default());
+    }
+    let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    refuse(record, Reason::new(status, flags::PROTOCOL, refusal.label(), "bad request\n"))
 }
 
 type Refusal = (Box<RequestRecord>, Reason);
@@ -59,7 +71,7 @@ type Refusal = (Box<RequestRecord>, Reason);
 async fn answer(
     peer: &Rc<Peer>,
     view: &Rc<ChainView>,
-    mut request: Request<Incoming>,
+    mut request: Request<Inbound>,
     mut record: Box<RequestRecord>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let upgrade = tunnel::wanted(&mut request);
@@ -194,31 +206,18 @@ fn bad_request(details: &'static str) -> Reason {
 
 /// Refuses what another reader may take for something else, and the codec below lets pass.
 fn unequivocal(parts: &Parts) -> Result<(), Reason> {
+    if parts.version != Version::HTTP_2 {
+        return Ok(()); // `wire::http1` has seen to it
+    }
     let headers = &parts.headers;
     if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
         return Err(bad_request("two_content_lengths"));
     }
-    if parts.version == Version::HTTP_2 {
-        // RFC 9113 section 8.2.1: an HTTP/1 reader would take the spaces away, others not.
-        let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        let padded =
-            |value: &HeaderValue| is_space(value.as_bytes().first()) || is_space(value.as_bytes().last());
-        return if headers.values().any(padded) { Err(bad_request("padded_value")) } else { Ok(()) };
-    }
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if !chunked || headers.contains_key(CONTENT_LENGTH) {
-            return Err(bad_request("bad_transfer_encoding"));
-        }
-    }
-    if names_framing(headers) {
-        return Err(bad_request("connection_names_framing"));
-    }
-    match parts.uri.scheme_str() {
-        None | Some("http" | "https") => Ok(()),
-        Some(_) => Err(bad_request("bad_scheme")),
-    }
+    // RFC 9113 section 8.2.1: an HTTP/1 reader would take the spaces away, others not.
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let padded =
+        |value: &HeaderValue| is_space(value.as_bytes().first()) || is_space(value.as_bytes().last());
+    if headers.values().any(padded) { Err(bad_request("padded_value")) } else { Ok(()) }
 }
 
 /// The name of the policy that denies, or words that say that none allows.
@@ -380,7 +379,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 }
 
 impl LogFields {
-    fn of(request: &Request<Incoming>) -> LogFields {
+    fn of(request: &Request<Inbound>) -> LogFields {
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         LogFields {
             method: request.method().clone(),
@@ -401,7 +400,14 @@ impl LogFields {
 
 /// There is no table yet: says so to each request of the connection.
 pub async fn answer_unconfigured(worker: &Rc<Worker>, stream: TcpStream) {
-    h1::serve_fixed(stream, worker.drain(Role::Outbound), || {
+    let settings = Settings {
+        worker,
+        drain: worker.drain(Role::Outbound),
+        limits: Limits::DEFAULT,
+        idle_timeout: h1::IDLE_TIMEOUT,
+        head_timeout: h1::HEAD_TIMEOUT,
+    };
+    h1::server::serve(Box::new(stream), BytesMut::new(), settings, |_| async {
         let text = Bytes::from_static(b"the proxy has no configuration yet\n");
         let mut response = Response::new(ResponseBody::text(text, None));
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;

@@ -14,7 +14,7 @@ use super::{
     body::TryBody,
     forward::{Hop, Outgoing},
     forwarded,
-    headers::{join_cookies, remove_hop_by_hop},
+    headers::remove_hop_by_hop,
     request::{CanonicalHead, edit},
 };
 use crate::{record::RequestRecord, upstream::cluster::EndpointState};
@@ -154,16 +154,6 @@ impl Outgoing<'_> {
 }
 
 impl Target {
-    pub fn into_h1(mut self, body: TryBody) -> Request<TryBody> {
-        join_cookies(&mut self.headers);
-        self.headers.insert(HOST, self.host);
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = Uri::from(self.path);
-        *request.headers_mut() = self.headers;
-        request
-    }
-
     /// The absolute form that HTTP/2 wants; `None` if the host is no authority.
     pub fn absolute(&self, tls: bool) -> Option<Uri> {
         let mut uri = http::uri::Parts::default();
@@ -183,11 +173,8 @@ impl Target {
     }
 
     pub fn from_unsent(request: Request<TryBody>) -> Target {
-        let (mut parts, _) = request.into_parts();
-        let host = match parts.uri.authority() {
-            Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-            None => parts.headers.remove(HOST),
-        };
+        let (parts, _) = request.into_parts();
+        let host = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         Target {
             method: parts.method,
             host: host.unwrap_or(HeaderValue::from_static("")),

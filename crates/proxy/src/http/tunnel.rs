@@ -8,19 +8,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
 use http_body::Body as _;
-use hyper::{
-    body::Incoming,
-    upgrade::{OnUpgrade, Upgraded},
-};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::oneshot,
+};
 use weft_routing::ConnectMode;
 
 use super::{
-    attempt::{Broken, explain, held, lease},
+    attempt::{held, lease},
     body::{RequestBody, ResponseBody},
+    broken::{Broken, explain},
     forward::{Hop, Outgoing, no_endpoint},
+    h1::{client::exchange, shared::Raw},
     headers::wanted_upgrade,
+    inbound::Inbound,
     reply::Reason,
     target::Target,
 };
@@ -43,8 +46,23 @@ type Refusal = (Box<RequestRecord>, Reason);
 
 /// What a request wants to become.
 pub enum Upgrade {
-    Connect(OnUpgrade),
-    Protocol(OnUpgrade),
+    Connect(Client),
+    Protocol(Client),
+}
+
+/// The client's connection or stream, once the answer is out.
+pub enum Client {
+    H1(oneshot::Receiver<Raw>),
+    H2(OnUpgrade),
+}
+
+impl Client {
+    fn of(request: &mut Request<Inbound>) -> Client {
+        match request.body() {
+            Inbound::Server(body) => Client::H1(body.on_upgrade()),
+            _ => Client::H2(hyper::upgrade::on(request)),
+        }
+    }
 }
 
 impl Upgrade {
@@ -57,15 +75,15 @@ impl Upgrade {
 }
 
 /// Looks at a request before it is taken apart.
-pub fn wanted(request: &mut Request<Incoming>) -> Option<Upgrade> {
+pub fn wanted(request: &mut Request<Inbound>) -> Option<Upgrade> {
     if request.method() == Method::CONNECT {
-        return Some(Upgrade::Connect(hyper::upgrade::on(request)));
+        return Some(Upgrade::Connect(Client::of(request)));
     }
     // HTTP/1.0 knows no upgrade, and a body would stand between the head and the new protocol.
     let may = request.version() == http::Version::HTTP_11 && request.body().is_end_stream();
     let websocket = wanted_upgrade(request.method(), request.headers())
         .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    (may && websocket).then(|| Upgrade::Protocol(hyper::upgrade::on(request)))
+    (may && websocket).then(|| Upgrade::Protocol(Client::of(request)))
 }
 
 /// Opens the other side, answers, and leaves the copying to a task of its own.
@@ -110,7 +128,7 @@ fn overflow(outgoing: &Outgoing<'_>) -> Reason {
 
 async fn open_connect(
     outgoing: Outgoing<'_>,
-    client: OnUpgrade,
+    client: Client,
     mut record: Box<RequestRecord>,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Outgoing { cluster, peer, .. } = outgoing;
@@ -159,7 +177,7 @@ pub fn tcp_alpn(cluster: &weft_routing::Cluster) -> Alpn {
 async fn open_protocol(
     outgoing: Outgoing<'_>,
     mut target: Target,
-    client: OnUpgrade,
+    client: Client,
     body: RequestBody,
     mut record: Box<RequestRecord>,
 ) -> Result<Response<ResponseBody>, Refusal> {
@@ -169,20 +187,20 @@ async fn open_protocol(
     };
     record.upstream_host = Some(endpoint.address);
     record.tries = 1;
-    let mut sender = match lease(cluster, &endpoint, Version::Http1, peer, outgoing.limits()).await {
-        Ok(Lease::H1 { sender, .. }) => sender,
+    let connection = match lease(cluster, &endpoint, Version::Http1, peer, outgoing.limits()).await {
+        Ok(Lease::H1 { connection, .. }) => connection,
         Ok(Lease::H2 { .. }) => return Err((record, no_endpoint())), // asked for HTTP/1: cannot be
         Err(error) => return Err((record, Broken::connect(&error, None).reason())),
     };
     record.raised[2] = Some(Raised::new(&endpoint.active));
     outgoing.name_try(&mut target, &endpoint, 1);
-    let mut response = match sender.send_request(target.into_h1(body.next_try())).await {
+    let response = match exchange(&connection, &mut target, body.next_try(), true).await {
         Ok(response) => response,
-        Err(error) => return Err((record, Broken::reset(&error, None).reason())),
+        Err(failed) => return Err((record, Broken::h1(&failed, target, false).reason())),
     };
     let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = response.headers().get(http::header::UPGRADE).cloned();
-    let server = upgraded.then(|| hyper::upgrade::on(&mut response));
+    let server = upgraded.then(|| connection.into_raw()).flatten();
     let (mut parts, incoming) = response.into_parts();
     outgoing.edit_response(&mut parts.headers, endpoint.address, &record);
     parts.extensions = http::Extensions::new();
@@ -194,10 +212,8 @@ async fn open_protocol(
     restore_upgrade(&mut parts.headers, protocol);
     let idle_timeout = outgoing.idle_timeout().unwrap_or(FOR_EVER);
     tokio::task::spawn_local(async move {
-        match server.await {
-            Ok(server) => carry(client, TokioIo::new(server), record, idle_timeout).await,
-            Err(error) => tracing::debug!(%error, "an upgrade was not completed by the upstream"),
-        }
+        carry(client, server, record, idle_timeout).await;
+        drop(connection); // counts until the tunnel ends
     });
     Ok(Response::from_parts(parts, ResponseBody::text(Bytes::new(), None)))
 }
@@ -210,20 +226,29 @@ fn restore_upgrade(headers: &mut HeaderMap, protocol: Option<HeaderValue>) {
 }
 
 /// Copies until both sides have ended. The record ends with it.
-async fn carry<U>(client: OnUpgrade, mut upstream: U, mut record: Box<RequestRecord>, idle_timeout: Duration)
+async fn carry<U>(client: Client, mut upstream: U, mut record: Box<RequestRecord>, idle_timeout: Duration)
 where
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let client: Upgraded = match client.await {
-        Ok(client) => client,
-        Err(error) => {
-            tracing::debug!(%error, "an upgrade was not completed by the client");
-            return;
+    let (copied, result) = match client {
+        Client::H1(client) => {
+            let Ok(mut client) = client.await else {
+                tracing::debug!("the client left before its upgrade was complete");
+                return;
+            };
+            tcp::copy::copy(&mut client, &mut upstream, idle_timeout, std::future::pending()).await
+        }
+        Client::H2(client) => {
+            let mut client = match client.await {
+                Ok(client) => TokioIo::new(client),
+                Err(error) => {
+                    tracing::debug!(%error, "an upgrade was not completed by the client");
+                    return;
+                }
+            };
+            tcp::copy::copy(&mut client, &mut upstream, idle_timeout, std::future::pending()).await
         }
     };
-    let mut client = TokioIo::new(client);
-    let copying = tcp::copy::copy(&mut client, &mut upstream, idle_timeout, std::future::pending());
-    let (copied, result) = copying.await;
     record.request_bytes = copied.to_upstream;
     record.response_bytes = copied.to_downstream;
     record.complete = true;

@@ -7,10 +7,7 @@ use weft_routing::TcpConfig;
 
 use super::copy::copy;
 use crate::{
-    http::{
-        attempt::{explain, held},
-        tunnel::tcp_alpn,
-    },
+    http::{attempt::held, broken::explain, tunnel::tcp_alpn},
     peer::Peer,
     record::{Details, Kind, Reach, RequestRecord, flags},
     upstream::{

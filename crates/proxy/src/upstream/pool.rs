@@ -12,13 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 
 use super::{
     connect::{ConnectError, Dial, TlsSettings, connect},
     limits::Raised,
 };
-use crate::http::{body::TryBody, h1, h2};
+use crate::http::{body::TryBody, h1::client::Connection, h2};
 
 /// Idle HTTP/1 connections an endpoint may keep.
 pub const IDLE_H1_MAX: usize = 256;
@@ -64,7 +64,7 @@ pub struct Pool {
 }
 
 struct IdleH1 {
-    sender: http1::SendRequest<TryBody>,
+    connection: Rc<Connection>,
     since: Instant,
     generation: u64,
 }
@@ -77,7 +77,7 @@ struct Shared {
 
 /// A connection taken for one request.
 pub enum Lease {
-    H1 { sender: http1::SendRequest<TryBody>, generation: u64, reused: bool },
+    H1 { connection: Rc<Connection>, generation: u64, reused: bool },
     H2 { sender: http2::SendRequest<TryBody>, stream: StreamCount, reused: bool },
 }
 
@@ -127,10 +127,8 @@ impl Pool {
         match opening.version {
             Version::Http1 => {
                 let stream = connect(self.address, opening.tls.as_ref(), opening.dial).await?;
-                let sender = h1::client(stream, opening.held)
-                    .await
-                    .map_err(|source| ConnectError::Http { address: self.address, source })?;
-                Ok(Lease::H1 { sender, generation: opening.generation, reused: false })
+                let connection = Connection::new(stream, opening.held);
+                Ok(Lease::H1 { connection, generation: opening.generation, reused: false })
             }
             Version::Http2 => self.open_h2(opening).await,
         }
@@ -181,15 +179,9 @@ impl Pool {
 
     fn take_h1(&self, generation: u64) -> Option<Lease> {
         let mut idle = self.h1.borrow_mut();
-        let mut place = idle.len();
-        while place > 0 {
-            place -= 1;
-            let entry = &idle[place];
-            if entry.sender.is_closed() || entry.generation != generation {
-                idle.remove(place);
-            } else if entry.sender.is_ready() {
-                let entry = idle.remove(place);
-                return Some(Lease::H1 { sender: entry.sender, generation, reused: true });
+        while let Some(IdleH1 { connection, generation: made, .. }) = idle.pop() {
+            if made == generation && connection.is_quiet() {
+                return Some(Lease::H1 { connection, generation, reused: true });
             }
         }
         None
@@ -213,17 +205,17 @@ impl Pool {
     }
 
     /// Gives an HTTP/1 connection back once its exchange is over.
-    pub fn give_back(&self, sender: http1::SendRequest<TryBody>, generation: u64) {
+    pub fn give_back(&self, connection: Rc<Connection>, generation: u64) {
         let mut idle = self.h1.borrow_mut();
-        if !sender.is_closed() && generation >= self.generation.get() && idle.len() < IDLE_H1_MAX {
-            idle.push(IdleH1 { sender, since: Instant::now(), generation });
+        if connection.may_reuse() && generation >= self.generation.get() && idle.len() < IDLE_H1_MAX {
+            idle.push(IdleH1 { connection, since: Instant::now(), generation });
         }
     }
 
     /// Lets go of connections that nobody used for `idle_timeout`, and of closed ones.
     pub fn sweep(&self, now: Instant, idle_timeout: Duration) {
         let old = |since: Instant| now.saturating_duration_since(since) > idle_timeout;
-        self.h1.borrow_mut().retain(|entry| !entry.sender.is_closed() && !old(entry.since));
+        self.h1.borrow_mut().retain(|entry| !old(entry.since) && entry.connection.is_quiet());
         self.h2.borrow_mut().retain(|connection| {
             let idle = connection.streams.get() == 0 && old(connection.last_used.get());
             !connection.sender.is_closed() && !idle

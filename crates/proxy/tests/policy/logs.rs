@@ -125,14 +125,13 @@ async fn one_request_is_one_line_of_the_log() {
                 request(&[b"http://", &text[..], b"/"].concat(), b"host: h\r\n"),
             ] {
                 let answer = exchange(port, &request).await;
-                // What is no HTTP at all is refused before it is a request: 400, nothing behind it, no line.
-                *place +=
-                    usize::from(!(answer.body.is_empty() && matches!(answer.status, 0 | 400 | 414 | 431)));
+                // What is no HTTP at all is refused, and has its line like any other.
+                *place += usize::from(answer.status != 0);
             }
         }
     }
     let requests = evil.len() * 5;
-    assert!(expected[0] > requests / 3 && expected[0] < requests, "{expected:?} of {requests}");
+    assert!(expected[0] > requests * 9 / 10, "{expected:?} of {requests}");
     let end = tokio::time::Instant::now() + LIMIT;
     let read = |path: &Path| std::fs::read(path).unwrap_or_default();
     let lines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'\n').count();

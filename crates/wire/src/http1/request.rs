@@ -250,7 +250,8 @@ impl RequestHead {
         Ok(())
     }
 
-    /// RFC 9112 section 3.2: one `Host`, well-formed, and the same as the target's authority.
+    /// RFC 9112 section 3.2: one `Host`, well-formed. Of an absolute target and a `Host` a proxy takes the target and
+    /// writes the `Host` anew (section 3.2.2); CONNECT's must not differ.
     fn conclude_host(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
         let index = match self.fields.seen.host {
             Once::At(index) => index as usize,
@@ -268,13 +269,10 @@ impl RequestHead {
             return Ok(());
         }
         let target = Authority::parse(self.authority.of(bytes))?;
-        let same_port = match self.form {
-            Form::Absolute { https } => {
-                let usual = if https { 443 } else { 80 };
-                target.port.unwrap_or(usual) == host.port.unwrap_or(usual)
-            }
-            _ => host.port.is_none() || host.port == target.port,
-        };
+        if matches!(self.form, Form::Absolute { .. }) {
+            return Ok(());
+        }
+        let same_port = host.port.is_none() || host.port == target.port;
         if same_port && target.host.eq_ignore_ascii_case(host.host) {
             Ok(())
         } else {

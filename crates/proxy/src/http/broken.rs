@@ -1,0 +1,202 @@
+//! Why a try has no answer, and what the caller, the log and the retry policy are told of it.
+
+use http::StatusCode;
+use weft_routing::retry::Failure;
+
+use super::{
+    h1::client::{Cause, Failed},
+    reply::Reason,
+    target::Target,
+};
+use crate::{record::flags, upstream::connect::ConnectError};
+
+/// A try without an answer.
+pub struct Broken {
+    pub failure: Failure,
+    status: StatusCode,
+    flags: &'static str,
+    details: &'static str,
+    /// For the log only: it names addresses.
+    pub text: String,
+    /// The head, where it was not sent.
+    pub unsent: Option<Target>,
+    /// No other try may follow: the time is over, or a limit is met.
+    pub last: bool,
+    /// The other side answered for the stream, so it has read the head.
+    pub seen: bool,
+    /// The head, where a kept connection ended without a word and the request may be made twice.
+    pub stale: Option<Box<Target>>,
+    /// The endpoint did nothing wrong.
+    blameless: bool,
+}
+
+impl Broken {
+    pub fn connect(error: &ConnectError, unsent: Option<Target>) -> Broken {
+        if matches!(error, ConnectError::Overflow) {
+            return Broken {
+                flags: flags::OVERFLOW,
+                details: "upstream_overflow",
+                last: true,
+                text: String::new(),
+                ..Broken::connect(&ConnectError::NoCertificate, unsent)
+            };
+        }
+        Broken {
+            failure: Failure::Connect,
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            flags: flags::CONNECT_FAILURE,
+            details: "upstream_connection_failure",
+            text: explain(error),
+            unsent,
+            last: false,
+            seen: false,
+            stale: None,
+            blameless: false,
+        }
+    }
+
+    /// An exchange over HTTP/1 without an answer.
+    pub fn h1(failed: &Failed, target: Target, reused: bool) -> Broken {
+        let broken = Broken {
+            failure: Failure::Reset,
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            flags: flags::CONNECTION_TERMINATION,
+            details: "upstream_reset_before_response_started{connection_termination}",
+            text: explain(&failed.cause),
+            unsent: None,
+            last: false,
+            seen: failed.heard,
+            stale: None,
+            blameless: false,
+        };
+        let bad_gateway = StatusCode::BAD_GATEWAY;
+        match &failed.cause {
+            Cause::Io(_) | Cause::Ended if !failed.written => {
+                Broken { failure: Failure::ResetBeforeSent, unsent: Some(target), ..broken }
+            }
+            Cause::Io(_) | Cause::Ended => {
+                let again = reused && !failed.heard && target.method.is_idempotent();
+                Broken { stale: again.then(|| Box::new(target)), ..broken }
+            }
+            Cause::Refused(_) => {
+                let details = "upstream_protocol_error";
+                Broken { status: bad_gateway, flags: flags::UPSTREAM_PROTOCOL, details, ..broken }
+            }
+            Cause::Unwritable(_) => Broken {
+                status: bad_gateway,
+                details: "request_not_writable",
+                last: true,
+                blameless: true,
+                ..broken
+            },
+            Cause::Request(_) => Broken {
+                status: StatusCode::BAD_REQUEST,
+                flags: flags::PROTOCOL,
+                details: "request_body_broke_off",
+                last: true,
+                blameless: true,
+                ..broken
+            },
+        }
+    }
+
+    pub fn reset(error: &hyper::Error, unsent: Option<Target>) -> Broken {
+        let failure = match (&unsent, refused(error)) {
+            (Some(_), _) => Failure::ResetBeforeSent,
+            (None, true) => Failure::RefusedStream,
+            (None, false) => Failure::Reset,
+        };
+        Broken {
+            failure,
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            flags: flags::CONNECTION_TERMINATION,
+            details: "upstream_reset_before_response_started{connection_termination}",
+            text: explain(error),
+            seen: unsent.is_none() && reset_by_peer(error),
+            unsent,
+            last: false,
+            stale: None,
+            blameless: false,
+        }
+    }
+
+    pub fn timeout(whole: bool) -> Broken {
+        Broken {
+            failure: Failure::PerTryTimeout,
+            status: StatusCode::GATEWAY_TIMEOUT,
+            flags: flags::TIMEOUT,
+            details: if whole { "upstream_response_timeout" } else { "upstream_per_try_timeout" },
+            text: String::new(),
+            unsent: None,
+            last: whole,
+            seen: true,
+            stale: None,
+            blameless: false,
+        }
+    }
+
+    /// The endpoint did nothing wrong: we did not try it.
+    pub fn is_overflow(&self) -> bool {
+        self.flags == flags::OVERFLOW
+    }
+
+    /// The endpoint did nothing wrong: the fault is the request's.
+    pub fn is_blameless(&self) -> bool {
+        self.blameless
+    }
+
+    /// The stream was quiet for too long.
+    pub fn quiet() -> Broken {
+        Broken { flags: flags::STREAM_IDLE, details: "stream_idle_timeout", ..Broken::timeout(true) }
+    }
+
+    pub fn reason(&self) -> Reason {
+        let text = match self.failure {
+            Failure::Connect => "no connection to the upstream\n",
+            Failure::PerTryTimeout => "the upstream did not answer in time\n",
+            _ if self.blameless => "the request cannot be sent on\n",
+            _ if self.status == StatusCode::BAD_GATEWAY => "the upstream's answer is wrong\n",
+            _ => "the upstream broke the connection\n",
+        };
+        Reason::new(self.status, self.flags, self.details, text)
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Whether HTTP/2 says that nobody looked at the stream.
+fn refused(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| {
+        error.reason() == Some(::h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote() && error.reason() == Some(::h2::Reason::NO_ERROR))
+    })
+}
+
+/// Whether the other side ended this stream, and not its connection.
+fn reset_by_peer(error: &hyper::Error) -> bool {
+    h2_error(error).is_some_and(|error| error.is_reset() && error.is_remote()) && !refused(error)
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&::h2::Error> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<::h2::Error>() {
+            return Some(error);
+        }
+        cause = error.source();
+    }
+    None
+}

@@ -1,0 +1,354 @@
+//! A client's connection: one task reads a head, polls the answer in place, writes it, and begins anew.
+//!
+//! The answer pulls the request's body through a [`RequestBytes`], which reads from the same socket. Where the puller
+//! runs in another task (hyper's HTTP/2 client does), the connection's task reads for it, since a socket wakes one task
+//! only. While an answer is awaited the client is listened to: a reset ends the request, an end of its bytes does not.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use http::{HeaderMap, Request, Response, StatusCode, header::CONNECTION};
+use http_body::Body as _;
+use tokio::time::Sleep;
+use weft_wire::{
+    Progress,
+    http1::{Answer, Framing, Limits, Persist, Refusal, RequestHead, ServerTurn, Then},
+};
+
+use super::{
+    decode, encode,
+    encode::Sending,
+    io::Io,
+    shared::{Ended, Inner, Shared},
+};
+use crate::{
+    drain::Drain,
+    http::{body::ResponseBody, inbound::Inbound, quiet::Watch},
+    worker::Worker,
+};
+
+/// What is read away of a body that nobody wants, so that the client sees the answer and not a reset.
+const DRAINED_BYTES_MAX: u64 = 64 * 1024;
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(1);
+/// For half a head, or the first one, once the drain has begun.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// What a client may send ahead while it waits.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What a connection is held to.
+pub struct Settings<'a> {
+    pub worker: &'a Rc<Worker>,
+    pub drain: &'a Drain,
+    pub limits: Limits,
+    pub idle_timeout: Duration,
+    pub head_timeout: Duration,
+}
+
+/// What came in: a request, or bytes that are none.
+pub type Asked = Result<Request<Inbound>, Refusal>;
+
+/// Serves one connection until it ends, or until the drain lets the open request finish.
+pub async fn serve<F, R>(io: Box<dyn Io>, first: BytesMut, settings: Settings<'_>, answer: F)
+where
+    F: Fn(Asked) -> R,
+    R: Future<Output = Response<ResponseBody>>,
+{
+    let shared = Shared::new(io, first, settings.limits);
+    let mut waiting = Waiting {
+        idle: Watch::new(settings.worker, Some(settings.idle_timeout), None),
+        head: None,
+        patience: None,
+        served: false,
+    };
+    loop {
+        let (asked, turn) = match poll_fn(|cx| poll_head(&shared, cx, &settings, &mut waiting)).await {
+            Some(asked) => asked,
+            None => return,
+        };
+        waiting.on_head();
+        // On the heap, so that a connection that waits does not keep the room that an answer needs.
+        let mut answering = Box::pin(answer(asked));
+        let response = poll_fn(|cx| {
+            if let Poll::Ready(response) = answering.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            shared.listen(cx, AHEAD_BYTES_MAX).map(|()| None)
+        })
+        .await;
+        drop(answering);
+        let Some(response) = response else { return };
+        let then = respond(&shared, turn, response, settings.drain).await;
+        waiting.served = true;
+        if let Some(idle) = &waiting.idle {
+            idle.on_move();
+        }
+        match then {
+            Then::Next => {}
+            Then::Drain => {
+                if !read_away(&shared).await {
+                    return;
+                }
+            }
+            Then::Tunnel => return shared.hand_over(),
+            Then::Close => return close(&shared).await,
+            Then::Wait => return, // cut
+        }
+    }
+}
+
+/// For how long a connection may wait.
+struct Waiting {
+    idle: Option<Watch>,
+    /// Since a head began.
+    head: Option<Watch>,
+    patience: Option<Pin<Box<Sleep>>>,
+    served: bool,
+}
+
+impl Waiting {
+    fn on_head(&mut self) {
+        self.head = None;
+        if let Some(idle) = &self.idle {
+            idle.on_move();
+        }
+    }
+
+    /// True: the connection ends.
+    fn is_over(&mut self, cx: &mut Context<'_>, half: bool, settings: &Settings<'_>) -> bool {
+        if half && self.head.is_none() {
+            self.head = Watch::new(settings.worker, Some(settings.head_timeout), None);
+        }
+        let watch = if half { &mut self.head } else { &mut self.idle };
+        if watch.as_mut().is_some_and(|watch| watch.on_wait(cx)) {
+            return true;
+        }
+        if half && let Some(idle) = &mut self.idle {
+            idle.on_wait(cx); // hears of the drain
+            idle.on_move();
+        }
+        if !settings.drain.is_started() {
+            return false;
+        }
+        if self.served && !half {
+            return true;
+        }
+        // A request that is on its way arrives by then.
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(PATIENCE)));
+        patience.as_mut().poll(cx).is_ready()
+    }
+}
+
+/// `None`: there is no request to be answered, only a refusal to be said.
+type Turn = Option<ServerTurn>;
+
+/// Reads the next head. `None`: the connection is over.
+fn poll_head(
+    shared: &Rc<Shared>,
+    cx: &mut Context<'_>,
+    settings: &Settings<'_>,
+    waiting: &mut Waiting,
+) -> Poll<Option<(Asked, Turn)>> {
+    let inner = &mut *shared.inner.borrow_mut();
+    loop {
+        if !inner.input.is_empty() {
+            let mut head = inner.head.take().unwrap_or_else(super::heads::request);
+            match head.read(inner.input.as_slice(), &inner.limits) {
+                Ok(Progress::Done(used)) => {
+                    let asked = begin(shared, inner, &head, used);
+                    let turn = Some(ServerTurn::new(&head));
+                    super::heads::give_back(head);
+                    return Poll::Ready(Some((asked, turn)));
+                }
+                Ok(Progress::More) => inner.head = Some(head),
+                Err(refusal) => {
+                    super::heads::give_back(head);
+                    inner.refuse();
+                    return Poll::Ready(Some((Err(refusal), None)));
+                }
+            }
+        }
+        inner.input.keep();
+        match inner.fill(cx) {
+            Poll::Ready(Ok(1..)) => {}
+            Poll::Ready(_) => return Poll::Ready(None),
+            Poll::Pending => {
+                let half = !inner.input.is_empty();
+                return match waiting.is_over(cx, half, settings) {
+                    true => Poll::Ready(None),
+                    false => Poll::Pending,
+                };
+            }
+        }
+    }
+}
+
+fn begin(shared: &Rc<Shared>, inner: &mut Inner, head: &RequestHead, used: usize) -> Asked {
+    let whole = inner.input.take_copy(used);
+    inner.begin(head);
+    decode::request(head, &whole, Inbound::Server(shared.body()))
+}
+
+/// Writes the answer while its body comes, and says what becomes of the connection.
+async fn respond(
+    shared: &Rc<Shared>,
+    mut turn: Turn,
+    response: Response<ResponseBody>,
+    drain: &Drain,
+) -> Then {
+    let (parts, body) = response.into_parts();
+    let mut body = pin!(body);
+    let refused = turn.is_none();
+    let close = refused || drain.is_started() || says_close(&parts.headers);
+    let mut sending = {
+        let inner = &mut *shared.inner.borrow_mut();
+        inner.answered = true;
+        let to_head = inner.asked.head;
+        let tunnel = parts.status == StatusCode::SWITCHING_PROTOCOLS
+            || (inner.asked.connect && parts.status.is_success());
+        let (framing, announce) = encode::response_framing(parts.status, to_head, &parts.headers, &*body);
+        let framing = if tunnel { Framing::Tunnel } else { framing };
+        let answer = match &mut turn {
+            Some(turn) => turn.answer(framing, announce, close || inner.ended == Ended::Broken),
+            None => Answer { framing, announce, persist: Persist::Close },
+        };
+        if encode::response(&mut inner.out, &parts, answer).is_err() {
+            return Then::Wait;
+        }
+        Sending::from(answer.framing)
+    };
+    drop(parts);
+    let mut done = sending == Sending::Ended;
+    if done {
+        body.as_mut().get_mut().discard();
+    }
+    if poll_fn(|cx| poll_body(shared, cx, &mut sending, &mut done, body.as_mut())).await.is_err() {
+        shared.cut(sending == Sending::UntilClose);
+        return Then::Wait;
+    }
+    let mut inner = shared.inner.borrow_mut();
+    let Some(turn) = &mut turn else { return Then::Close };
+    turn.response_ended();
+    match inner.ended {
+        Ended::Yes => turn.request_ended(),
+        Ended::Broken | Ended::Refused => turn.fail(),
+        Ended::No => {}
+    }
+    inner.finish();
+    shared.over();
+    turn.then()
+}
+
+fn says_close(headers: &HeaderMap) -> bool {
+    headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
+}
+
+/// Collects what the body has ready and writes it; the head goes out with the first of it.
+fn poll_body(
+    shared: &Shared,
+    cx: &mut Context<'_>,
+    sending: &mut Sending,
+    done: &mut bool,
+    mut body: Pin<&mut ResponseBody>,
+) -> Poll<Result<(), ()>> {
+    loop {
+        let mut waits = false;
+        while !*done && shared.inner.borrow().out.has_room() {
+            // Not while it is borrowed: the body may read from this very connection.
+            let frame = match body.as_mut().poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    waits = true;
+                    break;
+                }
+            };
+            let ended = body.is_end_stream();
+            let inner = &mut *shared.inner.borrow_mut();
+            let pushed = match frame {
+                // To the body's own end, also where the client has got all of it: trailers may follow.
+                Some(Ok(frame)) => {
+                    *done = ended;
+                    sending.push(&mut inner.out, frame, ended)
+                }
+                None => {
+                    *done = true;
+                    sending.end(&mut inner.out)
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(error, "an answer broke off");
+                    // What came before the break is the client's all the same.
+                    let _ = inner.write(cx);
+                    return Poll::Ready(Err(()));
+                }
+            };
+            if pushed.is_err() {
+                return Poll::Ready(Err(()));
+            }
+        }
+        let written = shared.inner.borrow_mut().write(cx);
+        match written {
+            Poll::Ready(Ok(())) if *done => return Poll::Ready(Ok(())),
+            Poll::Ready(Ok(())) if waits => {}
+            Poll::Ready(Ok(())) => continue,
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+            Poll::Pending => {}
+        }
+        return shared.listen(cx, AHEAD_BYTES_MAX).map(Err);
+    }
+}
+
+/// Reads the rest of a body that nobody wants, within a bound. True: the connection can go on.
+#[cold]
+async fn read_away(shared: &Rc<Shared>) -> bool {
+    let reading = poll_fn(|cx| {
+        let inner = &mut *shared.inner.borrow_mut();
+        let mut read = 0;
+        loop {
+            match ready!(inner.poll_part(cx)) {
+                Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len() as u64),
+                Some(Err(_)) => return Poll::Ready(false),
+                None => return Poll::Ready(true),
+            }
+            if read > DRAINED_BYTES_MAX {
+                return Poll::Ready(false);
+            }
+        }
+    });
+    let gone_on = tokio::time::timeout(DRAIN_TIME_MAX, reading).await.unwrap_or(false);
+    if !gone_on {
+        close(shared).await;
+    }
+    gone_on
+}
+
+/// Ends our side. A client that still sends is listened to for a moment: a reset would take the answer away from it.
+async fn close(shared: &Rc<Shared>) {
+    let lingers = {
+        let inner = shared.inner.borrow();
+        inner.ended != Ended::Yes && !inner.eof
+    };
+    if poll_fn(|cx| shared.inner.borrow_mut().shutdown(cx)).await.is_err() || !lingers {
+        return;
+    }
+    let reading = poll_fn(|cx| {
+        let inner = &mut *shared.inner.borrow_mut();
+        let mut read = 0;
+        loop {
+            match ready!(inner.fill(cx)) {
+                Ok(count @ 1..) => read += count as u64,
+                _ => return Poll::Ready(()),
+            }
+            let all = inner.input.len();
+            inner.input.skip(all);
+            if read > DRAINED_BYTES_MAX {
+                return Poll::Ready(());
+            }
+        }
+    });
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, reading).await;
+}
