@@ -50,7 +50,7 @@ pub struct About {
 
 use Peer::{Envoy, Haproxy, Nginx, Weft};
 
-/// The bars are the data plane's goals; the same figures stand in docs/benchmarks.md.
+/// The bars are the data plane's goals.
 #[rustfmt::skip]
 pub const TABLE: &[About] = &[
     About { scenario: Scenario::Http1, name: "h1", title: "HTTP/1.1, small", unit: "µs CPU a request", bars: [Some(0.32), Some(0.85)], peers: &[Weft, Envoy, Haproxy, Nginx] },
