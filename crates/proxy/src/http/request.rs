@@ -181,7 +181,12 @@ async fn answer(
 #[cold]
 fn unasked_upgrade(response: Response<ResponseBody>) -> Result<Response<ResponseBody>, Refusal> {
     let details = "unasked_upgrade";
-    let reason = Reason::new(StatusCode::BAD_GATEWAY, "UPE", details, "the upstream's answer is wrong\n");
+    let reason = Reason::new(
+        StatusCode::BAD_GATEWAY,
+        flags::UPSTREAM_PROTOCOL,
+        details,
+        "the upstream's answer is wrong\n",
+    );
     match response.into_body().into_record() {
         Some(record) => Err((record, reason)),
         // Not to be met: every upstream's answer carries its record.
