@@ -3,8 +3,11 @@
 //! Plain `std::process`: nothing to install, and each step is a command that a person could type.
 
 mod bench;
+mod corpora;
 mod docs;
+mod fuzz;
 mod peers;
+mod soak;
 mod tests;
 mod tidy;
 
@@ -20,9 +23,14 @@ cargo xtask COMMAND
   check                       format, clippy, arrows between crates, bans, licences, unit tests, reference pages
   demo [ARGS…]                build, then `weft demo ARGS…`
   test [--offline-peers]      install the real peers, then every test; what CI runs
-  soak                        the long form of the fault tests
+  soak [--minutes N]          a mesh under load and churn for half an hour: nothing lost, no memory gained
+  soak faults                 the long form of the fault tests
   bench smoke [--as-built]    CPU per request, memory and start against Envoy, as ratios of one run
   bench peers [--only A,B]    every scenario beside Envoy, HAProxy and nginx; writes docs/benchmarks.md
+  bench instructions          counts what a request costs against the baseline; --update moves the baseline
+  corpora                     bad input of every kind, to Weft and beside it to Envoy and HAProxy
+  websocket                   the Autobahn suite, directly and through proxies; needs Python 2.7, so no part of `test`
+  fuzz [--seconds N] [TARGET] each parser under libFuzzer for N seconds of CPU (60)
   docs [--check]              the reference pages, made from the code
 ";
 
@@ -33,8 +41,11 @@ fn main() -> ExitCode {
         Some("check") => check(),
         Some("demo") => demo(rest),
         Some("test") => tests::run(rest),
-        Some("soak") => tests::soak(),
+        Some("soak") => soak::run(rest),
         Some("bench") => bench::run(rest),
+        Some("corpora") => corpora::run(rest),
+        Some("websocket") => websocket(),
+        Some("fuzz") => fuzz::run(rest),
         Some("docs") => docs::run(rest),
         _ => {
             eprint!("{HELP}");
@@ -61,6 +72,24 @@ fn check() -> anyhow::Result<()> {
     docs::check(&target().join("debug/weft"))?;
     println!("check: clean in {} s", started.elapsed().as_secs());
     Ok(())
+}
+
+/// The last release of the suite is for Python 2, which no registry has: whoever has it can run this.
+fn websocket() -> anyhow::Result<()> {
+    peers::install(false)?;
+    peers::autobahn()?;
+    build()?;
+    let test =
+        ["test", "--profile", "fast", "--package", "weft", "--features", "autobahn", "--test", "interop"];
+    let status = Command::new("cargo")
+        .args(test)
+        .args(["--", "--nocapture", "websocket::"])
+        .env("WEFT_BIN", target().join("fast/weft"))
+        .env("WEFT_PEERS", peers::folder())
+        .current_dir(root())
+        .status()
+        .context("cannot start cargo")?;
+    if status.success() { Ok(()) } else { bail!("the Autobahn suite: {status}") }
 }
 
 /// Everything that a fresh machine needs is a C compiler (for the TLS library) and the build.

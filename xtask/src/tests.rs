@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the real peers, one optimised build, every test. `soak`: the stated durations.
+//! `cargo xtask test`: the real peers, one optimised build, every test, and what a request costs.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -25,20 +25,27 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let started = Instant::now();
     if offline {
         println!(
-            "LEFT OUT: every test against a real peer (kubectl, Envoy, grpcio, tshark), because of --offline-peers"
+            "LEFT OUT: every test against a real peer (kubectl, Envoy, grpcio, tshark) and the count of instructions, because of --offline-peers"
         );
     } else {
         crate::peers::install(false)?;
     }
     crate::tidy::run()?;
     crate::run("cargo", &["fmt", "--all", "--check"])?;
-    let weft = crate::build()?;
+    let counts = !offline && filter.is_empty();
+    if counts {
+        crate::bench::build("fast", &["weft", "weft-instructions"])?;
+    }
+    let weft = if counts { crate::target().join("fast/weft") } else { crate::build()? };
     crate::docs::check(&weft)?;
     let built = started.elapsed();
+    // Before the suite, whose build may make another binary of other features; its verdict comes after the tests'.
+    let counted = if counts { crate::bench::instructions("fast", false) } else { Ok(()) };
     suite(&filter, offline, false)?;
+    counted?;
     if offline {
         println!(
-            "LEFT OUT: every test against a real peer (kubectl, Envoy, grpcio, tshark), because of --offline-peers"
+            "LEFT OUT: every test against a real peer (kubectl, Envoy, grpcio, tshark) and the count of instructions, because of --offline-peers"
         );
     }
     println!(
@@ -49,7 +56,8 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn soak() -> anyhow::Result<()> {
+/// The fault tests in their long form.
+pub fn long_faults() -> anyhow::Result<()> {
     crate::peers::install(false)?;
     crate::build()?;
     suite(&["faults::"], false, true)

@@ -18,6 +18,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xds", &[]),
     ("testkit", &[]),
     ("bench", &[]),
+    (
+        "fuzz",
+        &["model", "wire", "routing", "identity", "telemetry", "history", "link", "xds", "proxy", "control"],
+    ),
+    ("instructions", &["bench", "proxy"]),
     ("store", &["model"]),
     ("control", &["model", "store", "xds", "identity", "telemetry", "link", "history", "routing"]),
     ("proxy", &["routing", "wire", "xds", "identity", "telemetry", "link"]),

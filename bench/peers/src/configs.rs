@@ -8,16 +8,34 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::machine::connections_max;
+
 /// What a proxy does in a scenario.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Http1,
     Http2,
+    /// As [`Mode::Http2`], to the origin that streams.
+    Stream,
     Tcp,
     /// HTTP/1.1 from the app, mTLS to the other proxy.
     Out,
     /// mTLS from the other proxy, HTTP/1.1 to the app.
     In,
+    /// Bytes from the app, mTLS to the other proxy.
+    TcpOut,
+    /// mTLS from the other proxy, bytes to the app.
+    TcpIn,
+}
+
+impl Mode {
+    fn is_tcp(self) -> bool {
+        matches!(self, Mode::Tcp | Mode::TcpOut | Mode::TcpIn)
+    }
+
+    fn is_http2(self) -> bool {
+        matches!(self, Mode::Http2 | Mode::Stream)
+    }
 }
 
 /// Ports and files of one proxy.
@@ -35,14 +53,14 @@ fn any(message: &str, mut body: Value) -> Value {
 }
 
 pub fn envoy(mode: Mode, place: &Place<'_>) -> String {
-    let filter = if mode == Mode::Tcp {
+    let filter = if mode.is_tcp() {
         let tcp = json!({"stat_prefix": "tcp", "cluster": "up"});
         json!({"name": "tcp", "typed_config": any("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", tcp)})
     } else {
         envoy_http(mode, place)
     };
     let mut chain = json!({"filters": [filter]});
-    if mode == Mode::In {
+    if matches!(mode, Mode::In | Mode::TcpIn) {
         let tls = json!({"require_client_certificate": true, "common_tls_context": envoy_tls(place, None)});
         let tls = any("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", tls);
         chain["transport_socket"] = json!({"name": "tls", "typed_config": tls});
@@ -60,7 +78,7 @@ fn address(port: u16) -> Value {
 
 fn envoy_http(mode: Mode, place: &Place<'_>) -> Value {
     let codec = match mode {
-        Mode::Http2 => "HTTP2",
+        Mode::Http2 | Mode::Stream => "HTTP2",
         Mode::In => "AUTO",
         _ => "HTTP1",
     };
@@ -115,16 +133,17 @@ fn envoy_cluster(name: &str, mode: Mode, place: &Place<'_>) -> Value {
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints":
             [{"endpoint": {"address": address(place.upstream)}}]}]},
     });
-    if matches!(mode, Mode::Http2 | Mode::Out) {
+    if mode.is_http2() || mode == Mode::Out {
         let message = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
         let options = json!({"explicit_http_config": {"http2_protocol_options": {}}});
         cluster["typed_extension_protocol_options"] = json!({message: any(message, options)});
     }
-    if mode == Mode::Out {
+    if matches!(mode, Mode::Out | Mode::TcpOut) {
         let tls = json!({"sni": "be1.mesh.internal", "common_tls_context":
             envoy_tls(place, Some("spiffe://mesh.internal/ns/default/sa/be1"))});
         let mut tls = any("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext", tls);
-        tls["common_tls_context"]["alpn_protocols"] = json!(["h2"]);
+        let protocols = if mode == Mode::Out { json!(["h2"]) } else { json!([]) };
+        tls["common_tls_context"]["alpn_protocols"] = protocols;
         cluster["transport_socket"] = json!({"name": "tls", "typed_config": tls});
     }
     cluster
@@ -133,21 +152,23 @@ fn envoy_cluster(name: &str, mode: Mode, place: &Place<'_>) -> Value {
 /// `identity/both.pem` must hold chain and key.
 pub fn haproxy(mode: Mode, place: &Place<'_>) -> String {
     let file = |name: &str| place.identity.join(name).display().to_string();
-    let tls = format!("ssl crt {} ca-file {} verify required alpn h2", file("both.pem"), file("bundle.pem"));
+    let bare = format!("ssl crt {} ca-file {} verify required", file("both.pem"), file("bundle.pem"));
+    let tls = format!("{bare} alpn h2");
     let (bind, server) = match mode {
         Mode::Http1 | Mode::Tcp => (String::new(), String::new()),
-        Mode::Http2 => ("proto h2".to_owned(), "proto h2".to_owned()),
+        Mode::Http2 | Mode::Stream => ("proto h2".to_owned(), "proto h2".to_owned()),
+        Mode::TcpOut => (String::new(), bare),
+        Mode::TcpIn => (bare, String::new()),
         // With an SNI HAProxy wants that name in the certificate; an SVID has none.
         Mode::Out => (String::new(), tls),
         Mode::In => (format!("{tls},http/1.1"), String::new()),
     };
-    let (kind, http) =
-        if mode == Mode::Tcp { ("tcp", String::new()) } else { ("http", HAPROXY_HTTP.to_owned()) };
-    let reuse = if mode == Mode::Tcp { "" } else { "  http-reuse always\n" };
-    let (listen, upstream) = (place.listen, place.upstream);
-    let log = if mode == Mode::Tcp { "" } else { "  log stdout format raw daemon\n" };
+    let (kind, http) = if mode.is_tcp() { ("tcp", String::new()) } else { ("http", HAPROXY_HTTP.to_owned()) };
+    let reuse = if mode.is_tcp() { "" } else { "  http-reuse always\n" };
+    let (listen, upstream, connections) = (place.listen, place.upstream, connections_max());
+    let log = if mode.is_tcp() { "" } else { "  log stdout format raw daemon\n" };
     format!(
-        "global\n  nbthread 1\n  maxconn 8000\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
+        "global\n  nbthread 1\n  maxconn {connections}\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  \
          ssl-default-server-options ssl-min-ver TLSv1.3\n  ssl-server-verify required\n\
          defaults\n  mode {kind}\n  timeout connect 1s\n  timeout client 60s\n  timeout server 60s\n{reuse}\
          frontend f\n  bind 127.0.0.1:{listen} {bind}\n{log}{http}  default_backend b\n\
@@ -160,8 +181,8 @@ const HAPROXY_HTTP: &str = "  option httplog\n  acl canary hdr(x-canary) 1\n  ac
 pub fn nginx(mode: Mode, place: &Place<'_>) -> String {
     let dir = place.dir.display();
     let (listen, upstream) = (place.listen, place.upstream);
-    let http2 = if mode == Mode::Http2 { "http2" } else { "" };
-    let pass = if mode == Mode::Http2 { "grpc_pass grpc://up;" } else { "proxy_pass http://up;" };
+    let http2 = if mode.is_http2() { "http2" } else { "" };
+    let pass = if mode.is_http2() { "grpc_pass grpc://up;" } else { "proxy_pass http://up;" };
     format!(
         "daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log error;\n\
          events {{ worker_connections 16384; }}\n\

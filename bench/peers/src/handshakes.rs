@@ -16,24 +16,21 @@ use serde_json::json;
 
 const THREADS: usize = 8;
 
-/// `handshakes ADDRESS SNI HOST IDENTITY-DIR SECONDS GROUP`; prints one JSON line.
+/// `handshakes PORT SNI HOST IDENTITY-DIR SECONDS GROUP`; prints one JSON line.
 pub fn run(args: &[String]) -> anyhow::Result<()> {
-    let [address, sni, host, identity, seconds, group] = args else {
-        bail!("handshakes ADDRESS SNI HOST IDENTITY-DIR SECONDS x25519|hybrid")
+    let [port, sni, host, identity, seconds, group] = args else {
+        bail!("handshakes PORT SNI HOST IDENTITY-DIR SECONDS x25519|hybrid")
     };
-    let config = Arc::new(config(Path::new(identity), group == "hybrid")?);
-    let name = ServerName::try_from(sni.clone())?;
-    let length = Duration::from_secs(seconds.parse()?);
-    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    let client = Arc::new(Client::new(Path::new(identity), sni, group == "hybrid")?);
+    let (port, length) = (port.parse()?, Duration::from_secs(seconds.parse()?));
     let started = Instant::now();
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
-            let (config, name) = (Arc::clone(&config), name.clone());
-            let (address, request) = (address.clone(), request.clone());
+            let (client, host) = (Arc::clone(&client), host.clone());
             std::thread::spawn(move || -> anyhow::Result<u64> {
                 let mut done = 0;
-                while started.elapsed() < length {
-                    one(&address, &config, &name, &request)?;
+                while done == 0 || started.elapsed() < length {
+                    client.answered(port, &host)?;
                     done += 1;
                 }
                 Ok(done)
@@ -49,24 +46,33 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn one(
-    address: &str,
-    config: &Arc<ClientConfig>,
-    name: &ServerName<'static>,
-    request: &str,
-) -> anyhow::Result<()> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let connection = ClientConnection::new(Arc::clone(config), name.clone())?;
-    let mut tls = StreamOwned::new(connection, stream);
-    tls.write_all(request.as_bytes())?;
-    let mut answer = [0; 4096];
-    let read = tls.read(&mut answer)?;
-    if !answer[..read].starts_with(b"HTTP/1.1 200") {
-        bail!("not a 200: {}", String::from_utf8_lossy(&answer[..read]));
+/// A caller by mTLS.
+pub struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Client {
+    pub fn new(identity: &Path, sni: &str, hybrid: bool) -> anyhow::Result<Client> {
+        let name = ServerName::try_from(sni.to_owned())?;
+        Ok(Client { config: Arc::new(config(identity, hybrid)?), name })
     }
-    Ok(())
+
+    /// A new connection, after its first answer. The TLS session is gone with this call: the stream may only be held.
+    pub fn answered(&self, port: u16, host: &str) -> anyhow::Result<TcpStream> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone())?;
+        let mut tls = StreamOwned::new(connection, stream);
+        tls.write_all(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes())?;
+        let mut answer = [0; 4096];
+        let read = tls.read(&mut answer)?;
+        if !answer[..read].starts_with(b"HTTP/1.1 200") {
+            bail!("not a 200: {}", String::from_utf8_lossy(&answer[..read]));
+        }
+        Ok(tls.sock)
+    }
 }
 
 fn config(identity: &Path, hybrid: bool) -> anyhow::Result<ClientConfig> {
@@ -86,7 +92,7 @@ fn config(identity: &Path, hybrid: bool) -> anyhow::Result<ClientConfig> {
 
 /// The generator is not what is measured, so it spends nothing on whom it talks to. It never leaves loopback.
 #[derive(Debug)]
-struct Trusting(Arc<CryptoProvider>);
+pub struct Trusting(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Trusting {
     fn verify_server_cert(

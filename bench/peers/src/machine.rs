@@ -10,6 +10,24 @@ use anyhow::{Context, bail};
 pub const PROXY_CORE: &str = "1";
 pub const LOAD_CORE: &str = "0";
 
+/// Where the processes of a run stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheduling {
+    /// Each on its core: for figures in time.
+    Pinned,
+    /// Wherever the kernel puts them: for counts, on any machine.
+    Free,
+}
+
+impl Scheduling {
+    pub fn command(self, core: &str, program: impl AsRef<OsStr>) -> Command {
+        match self {
+            Scheduling::Pinned => pinned(core, program),
+            Scheduling::Free => Command::new(program),
+        }
+    }
+}
+
 /// A command pinned to a core. As root it runs under `SCHED_FIFO`, so that other work cannot take the core away.
 pub fn pinned(core: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = if rustix::process::geteuid().is_root() {
@@ -23,6 +41,24 @@ pub fn pinned(core: &str, program: impl AsRef<OsStr>) -> Command {
     };
     command.arg(program);
     command
+}
+
+/// Lets this process and its children hold the connections of the largest scenario on both sides.
+pub fn many_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const WANTED: u64 = 65_536;
+    let now = getrlimit(Resource::Nofile);
+    let hard = now.maximum.map(|hard| hard.max(WANTED));
+    // Only root may raise the hard limit; else what it allows.
+    if setrlimit(Resource::Nofile, Rlimit { current: Some(WANTED), maximum: hard }).is_err() {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: now.maximum, maximum: now.maximum });
+    }
+}
+
+/// How many connections a proxy can have that needs one descriptor for each side, some spared.
+pub fn connections_max() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(65_536);
+    usize::try_from(limit / 2).unwrap_or(usize::MAX).saturating_sub(100).min(12_000)
 }
 
 /// A child that ends with this value.

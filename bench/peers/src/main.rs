@@ -6,15 +6,19 @@
 //! configuration that its own control plane sends, with every default on; the peers run with their like features.
 
 mod configs;
+mod document;
+mod floor;
 mod handshakes;
 mod load;
-mod machine;
+mod measure;
 mod open_loop;
-mod origin;
+mod plot;
 mod report;
+mod roads;
+mod scale;
 mod scenario;
+mod soak;
 mod tcp_load;
-mod weft;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,11 +26,12 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 
 use scenario::Scenario;
+use weft_bench::{machine, origin, origin_h2, poll, weft};
 
 const HELP: &str = "\
-weft-bench smoke | peers [--only h1,hop,…] [--repetitions N] [--seconds S] [--write FILE] | demo-start
+weft-bench smoke | peers [--only h1,hop,…,scale] [--repetitions N] [--seconds S] [--write FILE] | soak [--minutes N]
   --weft FILE    the binary to measure      --peers DIR   the folder with Envoy      --dir DIR   scratch
-scenarios: h1 h1big h2 hop hoplat lat tcp handshake idle start
+weft-bench floor copy|tls-out|tls-in LISTEN UPSTREAM [IDENTITY]
 ";
 
 /// What a run is told.
@@ -36,8 +41,41 @@ pub struct Options {
     pub dir: PathBuf,
     pub repetitions: usize,
     pub seconds: u32,
-    pub only: Vec<Scenario>,
+    pub only: Only,
     pub write: Option<PathBuf>,
+    pub minutes: f64,
+}
+
+/// Which of the rows; all, if none was named.
+#[derive(Default)]
+pub struct Only {
+    scenarios: Vec<Scenario>,
+    scale: bool,
+}
+
+impl Only {
+    fn named(names: &str) -> anyhow::Result<Only> {
+        let mut only = Only::default();
+        for name in names.split(',') {
+            match name {
+                "scale" => only.scale = true,
+                name => only.scenarios.push(Scenario::named(name)?),
+            }
+        }
+        Ok(only)
+    }
+
+    fn everything(&self) -> bool {
+        self.scenarios.is_empty() && !self.scale
+    }
+
+    pub fn includes(&self, scenario: Scenario) -> bool {
+        self.everything() || self.scenarios.contains(&scenario)
+    }
+
+    pub fn includes_scale(&self) -> bool {
+        self.everything() || self.scale
+    }
 }
 
 fn main() -> ExitCode {
@@ -53,21 +91,24 @@ fn main() -> ExitCode {
 
 fn run(args: &[String]) -> anyhow::Result<()> {
     let Some((command, rest)) = args.split_first() else { bail!("{HELP}") };
-    // Children of a run, pinned to the generator's core.
+    // Children of a run, each pinned to its core.
     match (command.as_str(), rest) {
         ("origin", []) => return origin::serve(),
         ("open-loop", rest) => return open_loop::run(rest),
         ("handshakes", rest) => return handshakes::run(rest),
         ("tcp-load", rest) => return tcp_load::run(rest),
+        ("floor", rest) => return floor::run(rest),
         _ => {}
     }
     let options = options(rest)?;
     let _ = std::fs::remove_dir_all(&options.dir);
     std::fs::create_dir_all(&options.dir)
         .with_context(|| format!("cannot make {}", options.dir.display()))?;
+    machine::many_descriptors();
     match command.as_str() {
         "smoke" => report::smoke(&options),
         "peers" => report::peers(&options),
+        "soak" => soak::run(&options),
         _ => bail!("{HELP}"),
     }
 }
@@ -79,8 +120,9 @@ fn options(args: &[String]) -> anyhow::Result<Options> {
         dir: "target/bench".into(),
         repetitions: 3,
         seconds: 3,
-        only: Scenario::ALL.to_vec(),
+        only: Only::default(),
         write: None,
+        minutes: 30.0,
     };
     let mut args = args.iter();
     while let Some(flag) = args.next() {
@@ -91,10 +133,9 @@ fn options(args: &[String]) -> anyhow::Result<Options> {
             "--dir" => options.dir = value.into(),
             "--repetitions" => options.repetitions = value.parse().context("--repetitions wants a number")?,
             "--seconds" => options.seconds = value.parse().context("--seconds wants a number")?,
+            "--minutes" => options.minutes = value.parse().context("--minutes wants a number")?,
             "--write" => options.write = Some(value.into()),
-            "--only" => {
-                options.only = value.split(',').map(Scenario::named).collect::<anyhow::Result<_>>()?;
-            }
+            "--only" => options.only = Only::named(value)?,
             _ => bail!("{flag} is not known here\n{HELP}"),
         }
     }

@@ -78,7 +78,7 @@ fn connection(
 }
 
 /// Whether a whole answer is there: the origin's body is known.
-fn complete(answer: &[u8]) -> anyhow::Result<bool> {
+pub fn complete(answer: &[u8]) -> anyhow::Result<bool> {
     if !answer.ends_with(b"hello, world\n") && !answer.ends_with(b"hello, world\n\r\n0\r\n\r\n") {
         return Ok(false);
     }

@@ -1,37 +1,48 @@
-//! The service behind the proxies: a thread a connection, fixed answers, no parsing beyond the end of a head.
+//! The service behind the proxies: one thread, edge-triggered epoll, fixed answers, no parsing beyond the end of a head.
 //!
 //! HTTP/1.1: 13 bytes, or 10 KiB for a path that starts with `/10k`. HTTP/2 in the clear: a gRPC-like answer with
-//! trailers for every request. A second port swallows bytes.
+//! trailers for every request; on a port of its own, a hundred messages for each. Another port swallows bytes.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::{Context, bail};
 
-use crate::machine::{LOAD_CORE, Running, pinned};
+use crate::machine::{LOAD_CORE, Running, Scheduling};
+use crate::origin_h2::Http2;
+use crate::poll::{self, Got, Places, Poll};
 
 /// The origin as a process of its own on the generator's core.
 pub struct Origin {
-    _process: Running,
+    pub process: Running,
+    pub ports: OriginPorts,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct OriginPorts {
     pub http: u16,
     /// The same, for what is declared as HTTP/2.
     pub grpc: u16,
+    /// A hundred messages an answer.
+    pub stream: u16,
     pub sink: u16,
+    /// HTTP on every address of loopback; 0 where the kernel refuses that.
+    pub everywhere: u16,
 }
 
 impl Origin {
-    pub fn start(dir: &Path) -> anyhow::Result<Origin> {
+    pub fn start(dir: &Path, scheduling: Scheduling) -> anyhow::Result<Origin> {
         let program = std::env::current_exe()?;
         let mut process = Running::start(
-            pinned(LOAD_CORE, program).arg("origin").stdout(Stdio::piped()),
+            scheduling.command(LOAD_CORE, program).arg("origin").stdout(Stdio::piped()),
             &dir.join("origin.log"),
         )?;
         let line = first_line(&mut process)?;
         let ports: Vec<u16> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-        let [http, grpc, sink] = ports[..] else { bail!("the origin printed {line}") };
-        Ok(Origin { _process: process, http, grpc, sink })
+        let [http, grpc, stream, sink, everywhere] = ports[..] else { bail!("the origin printed {line}") };
+        Ok(Origin { process, ports: OriginPorts { http, grpc, stream, sink, everywhere } })
     }
 }
 
@@ -46,125 +57,143 @@ pub fn first_line(process: &mut Running) -> anyhow::Result<String> {
     Ok(String::from_utf8(line)?)
 }
 
+/// What a port answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Http,
+    Stream,
+    Sink,
+}
+
+struct Connection {
+    stream: TcpStream,
+    role: Role,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    http2: Option<Http2>,
+}
+
 pub fn serve() -> anyhow::Result<()> {
-    let http = TcpListener::bind("127.0.0.1:0")?;
-    let grpc = TcpListener::bind("127.0.0.1:0")?;
-    let sink = TcpListener::bind("127.0.0.1:0")?;
-    let port = |listener: &TcpListener| listener.local_addr().map(|address| address.port());
-    println!("{} {} {}", port(&http)?, port(&grpc)?, port(&sink)?);
-    std::thread::spawn(move || accept(&sink, swallow));
-    let serve = |stream| {
-        let _ = answer(stream);
-    };
-    std::thread::spawn(move || accept(&grpc, serve));
-    accept(&http, serve);
-    Ok(())
-}
-
-fn accept(listener: &TcpListener, serve: fn(TcpStream)) {
-    for stream in listener.incoming().map_while(Result::ok) {
-        // Many connections may be idle; a thread that waits needs little.
-        let thread = std::thread::Builder::new().stack_size(512 * 1024);
-        if thread.spawn(move || serve(stream)).is_err() {
-            return;
-        }
+    let bind = || TcpListener::bind("127.0.0.1:0");
+    let mut listeners =
+        vec![(bind()?, Role::Http), (bind()?, Role::Http), (bind()?, Role::Stream), (bind()?, Role::Sink)];
+    let everywhere = everywhere();
+    let have = everywhere.is_ok();
+    listeners.extend(everywhere.ok().map(|listener| (listener, Role::Http)));
+    let mut ports = Vec::new();
+    let mut poll = Poll::new()?;
+    for (index, (listener, _)) in listeners.iter().enumerate() {
+        ports.push(listener.local_addr()?.port().to_string());
+        poll.listener(listener, index as u64)?;
     }
-}
-
-fn swallow(mut stream: TcpStream) {
+    if !have {
+        ports.push("0".to_owned());
+    }
+    println!("{}", ports.join(" "));
+    let first = listeners.len() as u64;
+    let mut connections: Places<Connection> = Places::default();
+    let mut ready = Vec::new();
     let mut buffer = vec![0; 256 * 1024];
-    while stream.read(&mut buffer).is_ok_and(|read| read > 0) {}
-}
-
-fn answer(mut stream: TcpStream) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let mut buffer = vec![0; 16 * 1024];
-    let mut out = Vec::new();
-    let mut filled = 0;
     loop {
-        let read = stream.read(buffer.get_mut(filled..)?).ok().filter(|read| *read > 0)?;
-        filled += read;
-        if buffer.starts_with(b"PRI * HTTP/2") {
-            return answer_h2(stream, buffer.get(..filled)?.to_vec());
-        }
-        let mut from = 0;
-        while let Some(end) = buffer[from..filled].windows(4).position(|window| window == b"\r\n\r\n") {
-            let body: &[u8] =
-                if buffer[from..].starts_with(b"GET /10k") { &[b'x'; 10240] } else { b"hello, world\n" };
-            let head = format!(
-                "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n",
-                body.len()
-            );
-            out.extend_from_slice(head.as_bytes());
-            out.extend_from_slice(body);
-            from += end + 4;
-        }
-        buffer.copy_within(from..filled, 0);
-        filled -= from;
-        if !out.is_empty() {
-            stream.write_all(&out).ok()?;
-            out.clear();
-        }
-    }
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-
-/// Enough of RFC 9113 for a client that behaves: heads are not decoded.
-fn answer_h2(mut stream: TcpStream, mut input: Vec<u8>) -> Option<()> {
-    let preface = 24;
-    let mut read = [0; 64 * 1024];
-    while input.len() < preface {
-        let n = stream.read(&mut read).ok().filter(|read| *read > 0)?;
-        input.extend_from_slice(&read[..n]);
-    }
-    input.drain(..preface);
-    let mut out = Vec::new();
-    // 1,000 streams at once, windows of 1 MiB.
-    frame(&mut out, SETTINGS, 0, 0, &[0, 3, 0, 0, 3, 232, 0, 4, 0, 16, 0, 0]);
-    frame(&mut out, WINDOW_UPDATE, 0, 0, &0x0010_0000_u32.to_be_bytes());
-    // `:status 200`, `content-type: application/grpc`; then `grpc-status: 0`.
-    let head = [&[0x88, 0x0f, 0x10, 16], &b"application/grpc"[..]].concat();
-    let trailers = [&[0, 11], &b"grpc-status"[..], &[1, b'0']].concat();
-    loop {
-        let mut from = 0;
-        while let Some(header) = input.get(from..from + 9) {
-            let length = u32::from_be_bytes([0, header[0], header[1], header[2]]) as usize;
-            let (kind, flags) = (header[3], header[4]);
-            let id = u32::from_be_bytes([header[5], header[6], header[7], header[8]]) & 0x7fff_ffff;
-            let Some(payload) = input.get(from + 9..from + 9 + length) else { break };
-            match kind {
-                SETTINGS if flags & 1 == 0 => frame(&mut out, SETTINGS, 1, 0, &[]),
-                PING if flags & 1 == 0 => frame(&mut out, PING, 1, 0, payload),
-                DATA if length > 0 => {
-                    frame(&mut out, WINDOW_UPDATE, 0, 0, &u32::try_from(length).ok()?.to_be_bytes());
+        poll.wait(&mut ready)?;
+        for event in &ready {
+            if let Some((listener, role)) = listeners.get(event.key as usize) {
+                while let Some(stream) = poll::accept(listener) {
+                    let (input, output) = (Vec::new(), Vec::new());
+                    let place =
+                        connections.put(Connection { stream, role: *role, input, output, http2: None });
+                    if let Some(connection) = connections.get(place) {
+                        poll.edge(&connection.stream, first + place as u64)?;
+                    }
                 }
-                _ => {}
+                continue;
             }
-            if (kind == DATA || kind == HEADERS) && flags & 1 == 1 {
-                frame(&mut out, HEADERS, 4, id, &head);
-                frame(&mut out, DATA, 0, id, b"\0\0\0\0\x0d\x0a\x0bHello World");
-                frame(&mut out, HEADERS, 5, id, &trailers);
+            let place = (event.key - first) as usize;
+            let Some(connection) = connections.get(place) else { continue };
+            let mut open = !event.write || poll::flush(&connection.stream, &mut connection.output);
+            if open && event.read {
+                open = readable(connection, &mut buffer);
             }
-            from += 9 + length;
+            if !open {
+                connections.take(place);
+            }
         }
-        input.drain(..from);
-        if !out.is_empty() {
-            stream.write_all(&out).ok()?;
-            out.clear();
-        }
-        let n = stream.read(&mut read).ok().filter(|read| *read > 0)?;
-        input.extend_from_slice(&read[..n]);
     }
 }
 
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
-    out.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
-    out.extend_from_slice(&[kind, flags]);
-    out.extend_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(payload);
+/// A socket on every address of loopback, and on nothing else: it is bound to that device.
+fn everywhere() -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind_device(Some(b"lo"))?;
+    socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+fn readable(connection: &mut Connection, buffer: &mut [u8]) -> bool {
+    loop {
+        let read = match poll::read(&connection.stream, buffer) {
+            Got::Bytes(read) => read,
+            Got::NothingNow => return true,
+            Got::End => return false,
+        };
+        if connection.role != Role::Sink && answer(connection, &buffer[..read]).is_none() {
+            return false;
+        }
+        if read < buffer.len() {
+            return true;
+        }
+    }
+}
+
+fn answer(connection: &mut Connection, bytes: &[u8]) -> Option<()> {
+    if connection.http2.is_none() && connection.input.is_empty() && bytes.starts_with(b"PRI * HTTP/2") {
+        connection.http2 = Some(Http2::new(connection.role == Role::Stream));
+    }
+    if connection.input.is_empty() {
+        let used = consume(&mut connection.http2, bytes, &connection.stream, &mut connection.output)?;
+        connection.input.extend_from_slice(bytes.get(used..)?);
+    } else {
+        connection.input.extend_from_slice(bytes);
+        let used =
+            consume(&mut connection.http2, &connection.input, &connection.stream, &mut connection.output)?;
+        connection.input.drain(..used);
+    }
+    Some(())
+}
+
+const SMALL: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 13\r\n\r\nhello, world\n";
+
+/// Answers what is whole of `input`; returns how much that was.
+fn consume(
+    http2: &mut Option<Http2>,
+    input: &[u8],
+    stream: &TcpStream,
+    output: &mut Vec<u8>,
+) -> Option<usize> {
+    if let Some(http2) = http2 {
+        let mut out = Vec::new();
+        let used = http2.input(input, &mut out)?;
+        return (out.is_empty() || poll::write(stream, &out, output)).then_some(used);
+    }
+    let mut from = 0;
+    while let Some(end) = input.get(from..)?.windows(4).position(|window| window == b"\r\n\r\n") {
+        let sent = if input[from..].starts_with(b"GET /10k") {
+            poll::write(stream, &big(), output)
+        } else {
+            poll::write(stream, SMALL, output)
+        };
+        if !sent {
+            return None;
+        }
+        from += end + 4;
+    }
+    Some(from)
+}
+
+fn big() -> Vec<u8> {
+    let mut answer = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 10240\r\n\r\n".to_vec();
+    answer.resize(answer.len() + 10240, b'x');
+    answer
 }

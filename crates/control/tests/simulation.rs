@@ -66,6 +66,7 @@ fn view(snapshot: &Snapshot, who: &str, kind: ProxyKind) -> ProxyView {
         outbound: "127.0.0.2:15001".parse().unwrap(),
         app: "127.0.0.1".parse().unwrap(),
         secrets: true,
+        tunnels: true,
     }
 }
 
@@ -164,12 +165,22 @@ impl<'a> Call<'a> {
 }
 
 fn chain(table: &RoutingTable, listener: &str, tls: bool, sni: Option<&str>) -> Option<NetworkChain> {
+    chain_offered(table, listener, tls, sni, &[])
+}
+
+fn chain_offered(
+    table: &RoutingTable,
+    listener: &str,
+    tls: bool,
+    sni: Option<&str>,
+    alpn: &[&[u8]],
+) -> Option<NetworkChain> {
     let connection = ConnectionView {
         destination: LOCAL,
         source: LOCAL,
         transport: if tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer },
         server_name: sni,
-        application_protocols: &[],
+        application_protocols: alpn,
     };
     Some(table.listener(listener)?.find_chain(&connection)?.clone())
 }
@@ -252,10 +263,32 @@ fn extras(route: &weft_routing::Route, forward: &Forward) -> String {
     if edits > 0 {
         extras += &format!(" edits {edits}");
     }
-    if forward.upgrades.connect.is_some() {
-        extras += " tunnel";
+    match forward.upgrades.connect {
+        None => {}
+        Some(weft_routing::ConnectMode::Forward) => extras += " sent on",
+        Some(_) => extras += " tunnel",
     }
     extras
+}
+
+/// What becomes of a connection in a tunnel: whatever its CONNECT says, the same as without one.
+fn tunnelled(table: &RoutingTable, sni: &str, input: &PolicyInput<'_>) -> String {
+    let chain = chain_offered(table, "inbound", true, Some(sni), &[b"h2"]).expect("a chain");
+    let NetworkFilter::Http(http) = &chain.filter else { panic!("{sni} takes no tunnels") };
+    let mut call = Call::parse("CONNECT elsewhere.example:1");
+    call.method = Method::CONNECT;
+    let head = call.head();
+    let input = PolicyInput { head: Some(&head), ..*input };
+    for HttpFilter::Rbac(rbac) in &http.filters {
+        let Some(rules) = &rbac.rules else { continue };
+        let verdict = authorize::decide(rules, &input);
+        if !verdict.allow {
+            return format!("deny {}", verdict.policy_name().unwrap_or("-"));
+        }
+    }
+    let get = Call::parse("GET http://elsewhere.example/");
+    assert_eq!(route(table, http, &get), "404", "{sni} takes more than tunnels");
+    route(table, http, &call).split(" route ").next().unwrap().to_owned()
 }
 
 fn inbound(table: &RoutingTable, port: u16, text: &str) -> String {
@@ -278,6 +311,7 @@ fn inbound(table: &RoutingTable, port: u16, text: &str) -> String {
         head: head.as_ref(),
         principal: id.as_deref(),
         authenticated: id.is_some(),
+        direct_ip: LOCAL.ip(),
         source_ip: LOCAL.ip(),
         remote_ip: LOCAL.ip(),
         destination_ip: LOCAL.ip(),
@@ -291,14 +325,16 @@ fn inbound(table: &RoutingTable, port: u16, text: &str) -> String {
             (rules, http.clone())
         }
         NetworkFilter::Tcp(tcp) => {
-            for filter in &chain.network_rbac {
-                let Some(rules) = &filter.rules else { continue };
-                let verdict = authorize::decide(rules, &input);
-                if !verdict.allow {
-                    return format!("deny {}", verdict.policy_name().unwrap_or("-"));
-                }
+            let rules = chain.network_rbac.iter().filter_map(|filter| filter.rules.as_ref());
+            let denied = rules
+                .map(|rules| authorize::decide(rules, &input))
+                .find(|verdict| !verdict.allow)
+                .map(|verdict| format!("deny {}", verdict.policy_name().unwrap_or("-")));
+            let found = denied.unwrap_or_else(|| choice(&tcp.clusters));
+            if id.is_some() {
+                assert_eq!(tunnelled(table, &sni, &input), found, "a tunnel to {sni}, {text}");
             }
-            return choice(&tcp.clusters);
+            return found;
         }
     };
     for rules in rules.into_iter().flatten() {

@@ -1,43 +1,72 @@
-//! Access logs: lines gathered in a worker's memory, written in one call when enough are there or time has passed.
+//! Access logs: lines gathered in a worker's memory, handed to the thread that writes them, [`writer`], when enough
+//! are there or time has passed.
 //!
 //! The file is opened for appending, so that the lines of several workers mix but never tear.
 
+mod writer;
+
 use std::{
-    cell::RefCell,
-    fs::{File, OpenOptions},
-    io::Write,
+    cell::{Cell, RefCell},
     rc::Rc,
 };
 
-use weft_routing::{AccessLogConfig, AccessLogFormat, AccessLogTarget};
-use weft_telemetry::{Format, Record};
+use http::HeaderName;
+use weft_routing::{AccessLogConfig, AccessLogFormat};
+use weft_telemetry::{Format, Record, accesslog::Side};
 
-/// Lines are written out when this many bytes wait.
+pub use writer::{Writer, Written};
+
+use writer::Outlet;
+
+/// Lines are handed over when this many bytes wait.
 const BUFFER_BYTES: usize = 16 * 1024;
 /// Lines are dropped while a slow disk leaves this many waiting.
 const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 /// The logs of one worker, each open once.
-#[derive(Default)]
 pub struct AccessLogs {
+    writer: Writer,
     open: RefCell<Vec<(AccessLogConfig, Rc<AccessLog>)>>,
 }
 
 /// One target with one format.
 pub struct AccessLog {
     format: Format,
-    sink: RefCell<Sink>,
+    pub names: Names,
     waiting: RefCell<Vec<u8>>,
+    outlet: Outlet,
+    /// How many of its two buffers there are.
+    buffers: Cell<u8>,
 }
 
-enum Sink {
-    Stdout,
-    Stderr,
-    File(File),
+/// The header fields that a log's lines name, in the format's order.
+pub struct Names {
+    pub request: Vec<HeaderName>,
+    pub response: Vec<HeaderName>,
+    pub trailers: Vec<HeaderName>,
+}
+
+impl Names {
+    fn of(format: &Format) -> Names {
+        // Its names are tokens; the fallback is unreachable and harmless.
+        let names = |side| {
+            let names = format.header_names(side).iter();
+            names.map(|name| name.parse().unwrap_or(HeaderName::from_static("-"))).collect()
+        };
+        Names {
+            request: names(Side::Request),
+            response: names(Side::Response),
+            trailers: names(Side::Trailer),
+        }
+    }
 }
 
 impl AccessLogs {
-    /// The logs of these settings; what cannot be opened is said once and left out.
+    pub fn new(writer: Writer) -> AccessLogs {
+        AccessLogs { writer, open: RefCell::default() }
+    }
+
+    /// The logs of these settings; what cannot be read is said once and left out.
     pub fn open(&self, configs: &[AccessLogConfig]) -> Vec<Rc<AccessLog>> {
         configs.iter().filter_map(|config| self.open_one(config)).collect()
     }
@@ -47,8 +76,12 @@ impl AccessLogs {
         if let Some((_, log)) = open.iter().find(|(known, _)| known == config) {
             return Some(Rc::clone(log));
         }
-        match AccessLog::open(config) {
-            Ok(log) => {
+        match format(&config.format) {
+            Ok(format) => {
+                let outlet = self.writer.outlet(config.target.clone());
+                let names = Names::of(&format);
+                let log =
+                    AccessLog { format, names, waiting: RefCell::default(), outlet, buffers: Cell::new(1) };
                 let log = Rc::new(log);
                 open.push((config.clone(), Rc::clone(&log)));
                 Some(log)
@@ -60,55 +93,52 @@ impl AccessLogs {
         }
     }
 
-    /// Writes out what waits.
+    /// Hands over what waits.
     pub fn flush(&self) {
         for (_, log) in self.open.borrow().iter() {
             log.flush();
         }
     }
+
+    /// The same at the worker's end, when nobody waits for it any more.
+    pub fn finish(&self) {
+        for (_, log) in self.open.borrow().iter() {
+            log.buffers.set(1);
+            log.flush();
+        }
+    }
+
+    /// Lines that were dropped or could not be written, since it was last asked.
+    pub fn lost(&self) -> u64 {
+        self.open.borrow().iter().map(|(_, log)| log.outlet.lost()).sum()
+    }
 }
 
 impl AccessLog {
-    fn open(config: &AccessLogConfig) -> Result<AccessLog, String> {
-        let format = format(&config.format)?;
-        let sink = match &config.target {
-            AccessLogTarget::Stdout => Sink::Stdout,
-            AccessLogTarget::Stderr => Sink::Stderr,
-            AccessLogTarget::File(path) => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                Sink::File(file.map_err(|error| format!("{}: {error}", path.display()))?)
-            }
-        };
-        Ok(AccessLog { format, sink: RefCell::new(sink), waiting: RefCell::default() })
-    }
-
     pub fn write(&self, record: &Record<'_>) {
         let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() < BUFFER_BYTES_MAX {
+        if waiting.len() >= BUFFER_BYTES_MAX {
+            self.outlet.lose(1);
+        } else {
             self.format.render(record, &mut waiting);
         }
-        let full = waiting.len() >= BUFFER_BYTES;
-        drop(waiting);
-        if full {
-            self.flush();
+        if waiting.len() >= BUFFER_BYTES {
+            self.hand_over(&mut waiting);
         }
     }
 
     fn flush(&self) {
         let mut waiting = self.waiting.borrow_mut();
-        if waiting.is_empty() {
-            return;
+        if !waiting.is_empty() {
+            self.hand_over(&mut waiting);
         }
-        let written = match &mut *self.sink.borrow_mut() {
-            Sink::Stdout => std::io::stdout().write_all(&waiting),
-            Sink::Stderr => std::io::stderr().write_all(&waiting),
-            Sink::File(file) => file.write_all(&waiting),
-        };
-        // A full disk must not stop the traffic.
-        if let Err(error) = written {
-            tracing::warn!(%error, "access log lines were lost");
+    }
+
+    fn hand_over(&self, waiting: &mut Vec<u8>) {
+        let first = self.buffers.get() < 2;
+        if self.outlet.hand_over(waiting, first) && first {
+            self.buffers.set(2);
         }
-        waiting.clear();
     }
 }
 
@@ -127,3 +157,6 @@ fn format(format: &AccessLogFormat) -> Result<Format, String> {
         AccessLogFormat::Json(_) => Err("json_format: must be an object".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ use crate::{
     certificates::{CertState, Identity},
     config::VERSION,
     config_feed::ConfigFeed,
+    overload::{Overload, crowd::Crowd},
     worker::{Command, Direction, Mailbox},
 };
 
@@ -32,6 +33,7 @@ pub struct Admin {
     pub feed: ConfigFeed,
     pub identity: Identity,
     pub registry: Registry,
+    pub overload: Arc<Overload>,
     pub workers: Vec<Mailbox>,
     /// Who this is, for `/config_dump`.
     pub node: Arc<str>,
@@ -50,9 +52,12 @@ pub enum Surface {
     Metrics,
 }
 
+/// Open connections to one of the ports; one more pushes out the oldest, so that nobody can keep others from asking.
+const CONNECTIONS_MAX: usize = 16;
+
 type Answer = Response<Full<Bytes>>;
 
-/// Serves until the task is aborted.
+/// Serves until the task is aborted. At any load: nothing here asks the overload manager.
 pub async fn serve(admin: Admin, surface: Surface, listener: std::net::TcpListener) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -61,21 +66,26 @@ pub async fn serve(admin: Admin, surface: Surface, listener: std::net::TcpListen
             return;
         }
     };
+    let crowd = Crowd::new(CONNECTIONS_MAX);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             continue;
         };
         let admin = admin.clone();
+        let mut place = crowd.enter();
         tokio::spawn(async move {
             let service = hyper::service::service_fn(move |request| {
                 let admin = admin.clone();
                 async move { Ok::<_, Infallible>(admin.answer(surface, request).await) }
             });
-            let _ = hyper::server::conn::http1::Builder::new()
+            let serving = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::select! {
+                _ = serving => {}
+                () = place.pushed_out() => {}
+            }
         });
     }
 }
@@ -127,6 +137,7 @@ impl Admin {
             snapshots.extend(snapshot.await);
         }
         snapshots.push(crate::lkg::measured(&self.feed, &self.registry));
+        snapshots.push(self.overload.measured(&self.registry));
         self.registry.merge(&snapshots)
     }
 

@@ -35,6 +35,7 @@ pub struct Config {
     /// How many workers, each a thread with its own listeners and pools.
     pub workers: usize,
     pub drain: Drain,
+    pub limits: Limits,
     /// A last known good that the control plane last confirmed longer ago is not served.
     pub lkg_age_max: Duration,
     /// Whether SIGTERM and SIGINT are taken; a test in one process says no and uses `stop`.
@@ -68,6 +69,7 @@ impl Config {
             state,
             workers: 1,
             drain: Drain::default(),
+            limits: Limits::default(),
             lkg_age_max: LKG_AGE_MAX,
             signals: true,
             stop: CancellationToken::new(),
@@ -197,5 +199,32 @@ pub struct Drain {
 impl Default for Drain {
     fn default() -> Self {
         Drain { delay: Duration::from_secs(1), timeout: Duration::from_secs(30) }
+    }
+}
+
+/// What all clients together may have of this proxy. Zero switches a limit off.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes of resident memory, beside the limits of control groups.
+    pub memory: Option<u64>,
+    /// Open connections of clients; `None`: half of the file descriptors.
+    pub connections: Option<u32>,
+    pub connections_per_listener: u32,
+    /// From one IPv4 address or one /64 of IPv6. `None`: a quarter of a listener's, not for this machine's own clients.
+    pub connections_per_source: Option<u32>,
+    /// Gives what the allocator has free back to the kernel, as far as the calling thread may. Many keep it, and what
+    /// they keep counts as used.
+    pub release_memory: Option<fn()>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory: None,
+            connections: None,
+            connections_per_listener: 10_000,
+            connections_per_source: None,
+            release_memory: None,
+        }
     }
 }

@@ -8,6 +8,7 @@
 //! *stale*, until the control plane has confirmed each of its resources. Secrets (the certificates that clusters show to
 //! servers outside the mesh) are never on that disk: until they come again those clusters get no connections.
 
+mod datagrams;
 mod decoded;
 mod restored;
 mod sockets;
@@ -79,6 +80,9 @@ struct State {
     permanent: HashSet<SocketAddr>,
     /// Open, and not the workers' yet: no table has their listener.
     opened: Vec<Reserved>,
+    datagrams: datagrams::Datagrams,
+    /// Sockets that workers have got so far.
+    listens: usize,
     subscriber: Option<Subscriber>,
     status: FeedStatus,
     changed: tokio::sync::watch::Sender<u64>,
@@ -121,6 +125,8 @@ impl ConfigFeed {
             bound: HashSet::new(),
             permanent: HashSet::new(),
             opened: Vec::new(),
+            datagrams: datagrams::Datagrams::default(),
+            listens: 0,
             subscriber: None,
             status: FeedStatus::default(),
             changed: tokio::sync::watch::Sender::new(0),

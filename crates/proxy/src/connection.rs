@@ -14,21 +14,23 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use weft_identity::tls::Refusal;
 use weft_routing::{
-    ClientCertificate, Codec, ConnectionView, FilterChain, HttpConfig, Listener, NetworkFilter, SanKind,
-    TransportProtocol,
+    ClientCertificate, Codec, ConnectionView, DownstreamTls, FilterChain, HttpConfig, Listener,
+    NetworkFilter, SanKind, TransportProtocol,
 };
 use weft_wire::{Progress, Protocol, tls_hello};
 
 use crate::{
     http::{
         h1::{self, io::Io, server::Settings},
-        h2,
-        inbound::Inbound,
-        request,
+        h2, request, runner,
     },
     meters,
-    net::{Prefixed, original_dst::original_dst},
-    panics,
+    net::{
+        Prefixed,
+        original_dst::original_dst,
+        proxy_header::{self, Unread},
+    },
+    overload::{connections::Slot, crowd::Place},
     peer::Peer,
     record::{Details, Kind, RequestRecord},
     tcp,
@@ -42,6 +44,9 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a draining connection is looked at, and how many silent looks end it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const SILENT_LOOKS: u32 = 5;
+
+/// A client's bytes, plain or TLS, for whatever takes them.
+type Stream = Box<dyn Io + Send>;
 
 /// What the first bytes said.
 struct Seen {
@@ -57,6 +62,7 @@ pub async fn serve(
     bound: SocketAddr,
     mut stream: TcpStream,
     remote: SocketAddr,
+    slot: Slot,
 ) {
     let drain = Rc::clone(worker.drain(role));
     let _counted = drain.connection();
@@ -78,9 +84,37 @@ pub async fn serve(
     let Some(meters) = live.meters(&listener.name) else { return };
     worker.shard.borrow_mut().add(meters.connections, 1);
     let mut first = BytesMut::new();
+    let direct = remote;
+    let (mut remote, mut local, mut destination) = (direct, local, destination);
+    if listener.proxy_protocol.is_some() {
+        let limit = first_bytes_timeout(listener);
+        let read = tokio::select! {
+            read = timeout(limit, proxy_header::read(listener, &mut stream, &mut first)) => {
+                read.unwrap_or(Err(Unread::Timeout))
+            }
+            () = drain.out_of_patience() => return,
+        };
+        match read {
+            // Where it had gone is not where it is to go: policies ask for it, no cluster does.
+            Ok(Some(said)) => {
+                (remote, local, destination) = (said.source, said.destination, said.destination)
+            }
+            Ok(None) => {}
+            Err(unread) => {
+                let counter =
+                    meters::proxy_headers_refused(&worker.settings.registry, &listener.name, unread.label());
+                worker.shard.borrow_mut().add(counter, 1);
+                tracing::info!(%remote, listener = %listener.name, error = %unread, "a connection is refused");
+                return;
+            }
+        }
+    }
+    let shakes = listener.chains.iter().chain(&listener.default_chain).any(|chain| chain.tls.is_some());
+    let mut handshake = shakes.then(|| worker.handshakes.enter());
     let seen = tokio::select! {
         seen = inspect(listener, &mut stream, &mut first) => seen,
         () = drain.out_of_patience() => Err(io::ErrorKind::ConnectionAborted.into()),
+        () = pushed_out(&mut handshake) => return tls_failed(&worker, listener, "pushed_out"),
     };
     let seen = match seen {
         Ok(seen) => seen,
@@ -103,52 +137,89 @@ pub async fn serve(
         return;
     };
     let mut peer = Peer::new(&worker, role, listener, chain, meters);
+    peer.slot = Some(slot);
     peer.remote = remote;
+    peer.direct = direct;
     peer.local = local;
     peer.destination = destination;
     peer.checks_only = seen.alpn.iter().any(|name| name == HEALTH_CHECK_ALPN.as_bytes());
     peer.server_name = seen.server_name;
     let stream = Prefixed::new(first, stream);
-    let Some(wanted) = &chain.tls else {
-        return serve_chain(Rc::new(peer), chain, stream, None).await;
+    let (stream, h2) = match &chain.tls {
+        None => {
+            drop(handshake);
+            (Box::new(stream) as Stream, None)
+        }
+        // On the heap, and gone when it is done: it is large, and connections live long.
+        Some(wanted) => {
+            let shaking = shake(&worker, listener, chain, wanted, &mut peer, stream, handshake);
+            let Some(shaken) = Box::pin(shaking).await else { return };
+            shaken
+        }
     };
+    serve_chain(Rc::new(peer), chain, stream, h2).await;
+}
+
+/// The TLS handshake, and what its ALPN said of HTTP/2. `None` when the connection is over.
+async fn shake(
+    worker: &Worker,
+    listener: &Listener,
+    chain: &FilterChain,
+    wanted: &DownstreamTls,
+    peer: &mut Peer,
+    stream: Prefixed<TcpStream>,
+    mut handshake: Option<Place>,
+) -> Option<(Stream, Option<bool>)> {
+    let (drain, remote) = (Rc::clone(&peer.drain), peer.remote);
     let config = match worker.server_configs.get(wanted, worker.credentials().as_ref()) {
         Ok(config) => config,
         Err(error) => {
             tracing::warn!(%remote, %error, "a connection is refused");
-            tls_failed(&worker, listener, "no_identity");
-            return;
+            tls_failed(worker, listener, "no_identity");
+            return None;
         }
     };
     let handshake_timeout =
         chain.transport_socket_connect_timeout.filter(|limit| !limit.is_zero()).unwrap_or(TLS_TIMEOUT);
     let shaken = tokio::select! {
         shaken = timeout(handshake_timeout, TlsAcceptor::from(config).accept(stream)) => shaken,
-        () = drain.out_of_patience() => return,
+        () = drain.out_of_patience() => return None,
+        () = pushed_out(&mut handshake) => {
+            tls_failed(worker, listener, "pushed_out");
+            return None;
+        }
     };
+    drop(handshake);
     let tls = match shaken {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
             let reason = Refusal::of_io(&error).map_or("connection", |refusal| refusal.label());
-            tls_failed(&worker, listener, reason);
+            tls_failed(worker, listener, reason);
             tracing::info!(%remote, %error, reason, "a TLS handshake failed");
-            return;
+            return None;
         }
         Err(_) => {
-            tls_failed(&worker, listener, "timeout");
+            tls_failed(worker, listener, "timeout");
             tracing::info!(%remote, "no TLS handshake in time");
-            return;
+            return None;
         }
     };
     let session = tls.get_ref().1;
     peer.on_tls(session);
     if !expected(&wanted.client, peer.principal.as_deref()) {
-        tls_failed(&worker, listener, "other_id");
+        tls_failed(worker, listener, "other_id");
         tracing::info!(%remote, principal = peer.principal, "the chain takes other identities");
-        return;
+        return None;
     }
     let h2 = session.alpn_protocol().map(|name| name == b"h2");
-    serve_chain(Rc::new(peer), chain, tls, h2).await;
+    Some((Box::new(tls), h2))
+}
+
+async fn pushed_out(handshake: &mut Option<Place>) {
+    match handshake {
+        Some(place) => place.pushed_out().await,
+        None => std::future::pending().await,
+    }
 }
 
 #[cold]
@@ -168,10 +239,7 @@ fn expected(client: &ClientCertificate, principal: Option<&str>) -> bool {
 }
 
 /// `h2`: what ALPN agreed on, if it was spoken.
-async fn serve_chain<T>(peer: Rc<Peer>, chain: &FilterChain, io: T, h2: Option<bool>)
-where
-    T: Io + Send + 'static,
-{
+async fn serve_chain(peer: Rc<Peer>, chain: &FilterChain, io: Stream, h2: Option<bool>) {
     let open = OpenConnection::new(&peer);
     if !peer.admitted(chain) {
         peer.worker.shard.borrow_mut().add(peer.meters.denied, 1);
@@ -187,16 +255,13 @@ where
         NetworkFilter::Tcp(_) if peer.checks_only && peer.principal.is_some() => {
             drop(RequestRecord::start(&peer, Kind::HealthCheck));
         }
-        NetworkFilter::Tcp(config) => tcp::proxy::serve(&peer, config, io).await,
+        NetworkFilter::Tcp(config) => Box::pin(tcp::proxy::serve(&peer, config, io)).await,
         NetworkFilter::Http(config) => serve_http(&peer, config, io, h2).await,
     }
     drop(open);
 }
 
-async fn serve_http<T>(peer: &Rc<Peer>, config: &HttpConfig, mut io: T, h2: Option<bool>)
-where
-    T: Io + Send + 'static,
-{
+async fn serve_http(peer: &Rc<Peer>, config: &HttpConfig, mut io: Stream, h2: Option<bool>) {
     let idle_timeout = h1::idle_timeout(config);
     let mut first = BytesMut::new();
     let h2 = match (config.codec, h2) {
@@ -211,22 +276,24 @@ where
             () = peer.drain.out_of_patience() => return,
         },
     };
-    let answering = Rc::clone(peer);
-    let answer = move |request: http::Request<Inbound>| {
-        let peer = Rc::clone(&answering);
-        panics::contained(async move {
-            #[cfg(debug_assertions)]
-            panics::on_path::meet(request.uri().path());
-            request::serve(peer, request).await
-        })
-    };
     if h2 {
         peer.protocol.set("HTTP/2");
         let io = Prefixed::new(first, io);
+        if tcp::tunnel_server::takes_only_tunnels(peer) {
+            return Box::pin(async move {
+                tokio::select! {
+                    () = tcp::tunnel_server::serve(peer, config, h2::guard(io, peer, config)) => {}
+                    () = abandoned(peer, |peer| peer.open_requests.get() == 0) => {}
+                }
+            })
+            .await;
+        }
+        let answering = Rc::clone(peer);
+        let answer = move |request| runner::answer(Rc::clone(&answering), Ok(request));
         // On the heap: it is large, and connections of HTTP/1 need no room for it.
         return Box::pin(async move {
             tokio::select! {
-                () = h2::serve(io, peer, config, &peer.drain, answer) => {}
+                () = h2::serve(io, peer, config, answer) => {}
                 () = abandoned(peer, |peer| peer.open_requests.get() == 0) => {}
             }
         })
@@ -236,16 +303,12 @@ where
         worker: &peer.worker,
         drain: &peer.drain,
         limits: h1::limits(config),
+        life: config.limits.life,
         idle_timeout,
         head_timeout: h1::head_timeout(config),
+        write_timeout: h1::write_timeout(config),
     };
-    h1::server::serve(Box::new(io), first, settings, |asked| async {
-        match asked {
-            Ok(request) => answer(request).await,
-            Err(refusal) => request::refused(peer, refusal),
-        }
-    })
-    .await;
+    h1::server::serve(io, first, settings, |asked| runner::answer(Rc::clone(peer), asked)).await;
 }
 
 /// Waits until the drain has asked the client to leave and it is `silent` all the same: half a head that nobody
@@ -287,14 +350,16 @@ async fn inspect(listener: &Listener, stream: &mut TcpStream, first: &mut BytesM
         let transport = if tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
         return Ok(Seen { transport, ..raw() });
     }
-    let limit =
-        listener.listener_filters_timeout.filter(|limit| !limit.is_zero()).unwrap_or(FIRST_BYTES_TIMEOUT);
-    match timeout(limit, look(stream, first)).await {
+    match timeout(first_bytes_timeout(listener), look(stream, first)).await {
         Ok(seen) => seen,
         // The server speaks first, perhaps.
         Err(_) if listener.continue_on_listener_filters_timeout => Ok(raw()),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+fn first_bytes_timeout(listener: &Listener) -> Duration {
+    listener.listener_filters_timeout.filter(|limit| !limit.is_zero()).unwrap_or(FIRST_BYTES_TIMEOUT)
 }
 
 async fn look(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Seen> {
@@ -325,7 +390,7 @@ async fn look(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Seen> 
     }
 }
 
-async fn read_more<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io::Result<()> {
+pub async fn read_more<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io::Result<()> {
     first.reserve(2048);
     match io.read_buf(first).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -355,3 +420,6 @@ impl Drop for OpenConnection {
         self.0.worker.shard.borrow_mut().gauge_add(self.0.meters.open, -1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! The proxy's one stream to its control plane: who it is, what it measured, that it leaves.
 //!
-//! Increments are taken from the workers each second. While the stream is down they gather by window; once numbered
+//! Increments are taken from the workers each second, less often while very many series move. While the stream is down they gather by window; once numbered
 //! they are kept until the control plane says that they are durable, and sent again after a reconnect under the same
 //! number, so that each request counts exactly once.
 
@@ -26,6 +26,10 @@ use crate::{
 };
 
 const SEND_INTERVAL: Duration = Duration::from_secs(1);
+/// Cells that are sent a second, on average: beyond it they gather for longer, so that what a cell costs is shared by
+/// more requests.
+const CELLS_PER_SECOND: usize = 2_000;
+const SEND_INTERVAL_MAX: Duration = Duration::from_secs(5);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// An attempt although nothing else reaches the control plane.
@@ -145,9 +149,12 @@ impl Link {
                 },
                 _ = ticks.tick() => {
                     outbox.gather(&self.workers).await;
+                    let mut cells = 0;
                     for buckets in outbox.number() {
+                        cells += buckets.cells.len();
                         send(buckets.into())?;
                     }
+                    ticks.reset_after(interval_after(cells));
                     let kept = self.feed.as_ref().and_then(|feed| feed.status().lkg.on_disk);
                     if let Some(confirmed) = kept.filter(|_| kept != kept_told) {
                         kept_told = kept;
@@ -224,6 +231,12 @@ async fn next_health(app: &mut Option<watch::Receiver<AppHealth>>) -> Option<Hea
         return Some(health(*app.borrow_and_update()));
     }
     std::future::pending().await
+}
+
+/// How long cells gather after so many were sent.
+fn interval_after(cells: usize) -> Duration {
+    let share = u32::try_from(cells / CELLS_PER_SECOND).unwrap_or(u32::MAX);
+    SEND_INTERVAL.saturating_mul(share).clamp(SEND_INTERVAL, SEND_INTERVAL_MAX)
 }
 
 fn health(app: AppHealth) -> Health {
@@ -332,6 +345,13 @@ mod tests {
         outbox.acknowledged(10, 7); // nobody's number
         let kept: Vec<u64> = outbox.unacked.iter().map(|buckets| buckets.sequence).collect();
         assert_eq!(kept, [sent[0].sequence, sent[2].sequence]);
+    }
+
+    #[test]
+    fn many_series_gather_for_longer() {
+        let seconds = |cells| interval_after(cells).as_secs();
+        assert_eq!([0, 1, 1_999, 2_000, 3_999, 6_000].map(seconds), [1, 1, 1, 1, 1, 3]);
+        assert_eq!([10_000, usize::MAX].map(seconds), [5, 5]);
     }
 
     #[test]

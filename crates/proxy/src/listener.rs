@@ -1,4 +1,4 @@
-//! Accepts connections on one socket of one worker.
+//! Accepts connections on one socket of one worker. What is too many is closed here, before a byte is read.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -8,12 +8,13 @@ use std::{
 
 use crate::{
     connection,
+    handover::Accepted,
+    meters,
     net::descriptors::Descriptors,
+    overload::connections::Refused,
     worker::{Role, Worker},
 };
 
-/// Open connections of one worker; more are refused by closing them.
-pub const CONNECTIONS_MAX: usize = 10_000;
 /// After running out of file descriptors, accepting again at once would only spin.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
 const SAY_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,26 +29,41 @@ pub async fn accept(worker: Rc<Worker>, role: Role, address: SocketAddr, socket:
         }
     };
     let descriptors = Descriptors::of_process();
+    let overload = &worker.settings.overload;
+    let open = overload.listener(address);
     let mut refusing = Refusing::default();
     loop {
         let (stream, remote) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                refusing.say(&worker, address, &format!("accept failed: {error}"));
+                refusing.say(&worker, address, "accept", &format!("accept failed: {error}"));
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
                 continue;
             }
         };
-        if !descriptors.may_accept(&stream) {
-            refusing.say(&worker, address, "the process has no file descriptors to spare");
-            continue;
+        let admitted = match descriptors.may_accept(&stream) {
+            true => overload.admit(role, &open, remote),
+            false => Err(Refused::Descriptors),
+        };
+        match admitted {
+            Ok(mut slot) => {
+                let _ = stream.set_nodelay(true);
+                let crew = worker.crew.get();
+                match crew.and_then(|crew| crew.choose(&mut slot)) {
+                    None => {
+                        let serving =
+                            connection::serve(Rc::clone(&worker), role, address, stream, remote, slot);
+                        tokio::task::spawn_local(serving);
+                    }
+                    Some(other) => {
+                        if let Ok(stream) = stream.into_std() {
+                            other.give(Accepted { role, address, stream, remote, slot });
+                        }
+                    }
+                }
+            }
+            Err(refused) => refusing.say(&worker, address, refused.label(), refused.reason()),
         }
-        if worker.drain(role).connections() >= CONNECTIONS_MAX {
-            refusing.say(&worker, address, "too many are open");
-            continue;
-        }
-        let _ = stream.set_nodelay(true);
-        tokio::task::spawn_local(connection::serve(Rc::clone(&worker), role, address, stream, remote));
     }
 }
 
@@ -60,11 +76,12 @@ struct Refusing {
 
 impl Refusing {
     #[cold]
-    fn say(&mut self, worker: &Worker, address: SocketAddr, reason: &str) {
+    fn say(&mut self, worker: &Worker, address: SocketAddr, label: &'static str, reason: &str) {
         let live = worker.live();
         let listener = live.table().listeners.iter().find(|one| one.address == Some(address));
-        if let Some(meters) = listener.and_then(|listener| live.meters(&listener.name)) {
-            worker.shard.borrow_mut().add(meters.refused, 1);
+        if let Some(listener) = listener {
+            let counter = meters::refused(&worker.settings.registry, &listener.name, label);
+            worker.shard.borrow_mut().add(counter, 1);
         }
         self.unsaid += 1;
         if self.said.is_none_or(|said| said.elapsed() >= SAY_INTERVAL) {

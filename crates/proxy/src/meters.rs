@@ -48,7 +48,6 @@ pub struct ListenerMeters {
     pub no_chain: Counter,
     pub denied: Counter,
     pub shadow_denied: Counter,
-    pub refused: Counter,
     pub health_checks: Counter,
 }
 
@@ -79,10 +78,6 @@ impl ListenerMeters {
                 "Requests and connections that rules on trial would refuse.",
             ),
             denied: one("weft_denied", "Requests and connections refused by an access policy."),
-            refused: one(
-                "weft_connections_refused",
-                "Connections closed because the listener was full or not configured.",
-            ),
             health_checks: one("weft_health_checks_answered", "Health checks of members, answered here."),
         }
     }
@@ -90,6 +85,35 @@ impl ListenerMeters {
     pub fn requests(&self, status: u16) -> Counter {
         self.requests[class(status)]
     }
+}
+
+/// Connections that were closed as soon as they were accepted, for this reason; registered when it first happens.
+#[cold]
+pub fn refused(registry: &Registry, listener: &str, reason: &'static str) -> Counter {
+    let help = "Connections closed as soon as they were accepted, by the limit that was met.";
+    registry.counter("weft_connections_refused", help, &[("listener", listener), ("reason", reason)])
+}
+
+/// HTTP/2 connections that were ended because their peers only kept us busy; registered when it first happens.
+#[cold]
+pub fn http2_floods(registry: &Registry, listener: &str, kind: &'static str) -> Counter {
+    let help = "HTTP/2 connections ended for a flood of frames that carry nothing, by kind of frame.";
+    registry.counter("weft_http2_floods", help, &[("listener", listener), ("kind", kind)])
+}
+
+/// The same of an upstream.
+#[cold]
+pub fn upstream_http2_floods(registry: &Registry, cluster: &str, kind: &'static str) -> Counter {
+    let help =
+        "HTTP/2 connections to a cluster ended for a flood of frames that carry nothing, by kind of frame.";
+    registry.counter("weft_upstream_http2_floods", help, &[("cluster", cluster), ("kind", kind)])
+}
+
+/// Connections to a listener whose PROXY header was not taken for this reason; registered when it first happens.
+#[cold]
+pub fn proxy_headers_refused(registry: &Registry, listener: &str, reason: &'static str) -> Counter {
+    let help = "Connections closed because their PROXY header was absent or not taken, by reason.";
+    registry.counter("weft_proxy_headers_refused", help, &[("listener", listener), ("reason", reason)])
 }
 
 /// Connections to a listener whose TLS failed for this reason; registered when it first happens.

@@ -3,6 +3,7 @@
 pub mod descriptors;
 pub mod original_dst;
 pub mod prefixed;
+pub mod proxy_header;
 pub mod reserve;
 
 pub use prefixed::Prefixed;

@@ -1,16 +1,7 @@
-//! A panic is a bug of ours, and costs the request that met it, no other: the answer is 500, or a broken stream where
-//! the head was out already, and the worker lives on.
-//!
-//! Many of them mean that something is broken for good: then the proxy drains and ends, and whoever keeps it running
+//! Panics, counted. One costs the request that met it ([`crate::http::runner`]), and the worker lives on. Many of them mean that something is broken for good: then the proxy drains and ends, and whoever keeps it running
 //! starts it afresh. The hook that sees every panic is the process's, the count is the thread's, as all of a worker's.
 
-use std::{cell::Cell, panic::AssertUnwindSafe, sync::Once};
-
-use bytes::Bytes;
-use futures_util::FutureExt as _;
-use http::{Response, StatusCode};
-
-use crate::http::body::ResponseBody;
+use std::{cell::Cell, sync::Once};
 
 /// Panics of one worker in a second that it lives with.
 pub const A_SECOND_MAX: u64 = 10;
@@ -35,19 +26,6 @@ pub fn count() {
 /// This thread's panics so far.
 pub fn so_far() -> u64 {
     COUNT.get()
-}
-
-/// The answer, or a 500 where it panicked before there was one. What was being written is dropped on the way, also the
-/// request's record, which counts itself.
-pub async fn contained<F>(answer: F) -> Response<ResponseBody>
-where
-    F: Future<Output = Response<ResponseBody>>,
-{
-    AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
-        let mut response = Response::new(ResponseBody::text(Bytes::from_static(b"internal error\n"), None));
-        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        response
-    })
 }
 
 /// For tests, and not in a release: a request to this path panics.

@@ -21,15 +21,18 @@ use crate::{
     drain::Drain,
     live::{ClusterLabels, Live},
     meters::ListenerMeters,
+    overload::connections::Slot,
+    series::Counted,
     worker::{Direction, Role, Worker},
 };
-
-const SERIES_CACHED_MAX: usize = 64;
 
 /// What is known of a connection, for all of its requests.
 pub struct Peer {
     pub worker: Rc<Worker>,
+    /// For whom the connection is: its other end, or whom its PROXY header names.
     pub remote: SocketAddr,
+    /// The connection's other end.
+    pub direct: SocketAddr,
     pub local: SocketAddr,
     /// Where the caller wanted to go before a redirect, else `local`.
     pub destination: SocketAddr,
@@ -37,7 +40,7 @@ pub struct Peer {
     /// The verified SPIFFE id.
     pub principal: Option<String>,
     /// `NS/NAME` of the verified caller, else empty.
-    caller: String,
+    caller: Rc<str>,
     pub tls: &'static str,
     pub tls_version: &'static str,
     /// Ready to be sent to the app.
@@ -48,6 +51,8 @@ pub struct Peer {
     pub meters: ListenerMeters,
     pub access_logs: Vec<Rc<AccessLog>>,
     pub open_requests: Rc<Cell<u32>>,
+    /// Its place among the open connections, for as long as anything of it lives.
+    pub slot: Option<Slot>,
     /// Of HTTP, once it is known.
     pub protocol: Cell<&'static str>,
     /// The connection says that it is a check of a TCP service.
@@ -55,7 +60,6 @@ pub struct Peer {
     listener: Arc<str>,
     chain: Arc<str>,
     view: RefCell<Option<Rc<ChainView>>>,
-    series: RefCell<Vec<CachedSeries>>,
 }
 
 /// A chain's HTTP settings as one table has them.
@@ -63,13 +67,6 @@ pub struct ChainView {
     pub live: Rc<Live>,
     pub config: Arc<HttpConfig>,
     pub routes: Arc<BoundRoutes>,
-}
-
-struct CachedSeries {
-    // Both are kept alive here, so that an address is never that of another route.
-    route: Option<Arc<Route>>,
-    cluster: Option<Arc<str>>,
-    id: SeriesId,
 }
 
 impl Peer {
@@ -85,11 +82,12 @@ impl Peer {
         Peer {
             access_logs: access_logs(worker, chain),
             remote: nowhere,
+            direct: nowhere,
             local: nowhere,
             destination: nowhere,
             server_name: None,
             principal: None,
-            caller: String::new(),
+            caller: worker.series.borrow_mut().caller(""),
             tls: "none",
             tls_version: "",
             client_cert: None,
@@ -101,12 +99,12 @@ impl Peer {
             drain: Rc::clone(worker.drain(role)),
             meters,
             open_requests: Rc::default(),
+            slot: None,
             protocol: Cell::new("HTTP/1.1"),
             checks_only: false,
             listener: Arc::clone(&listener.name),
             chain: Arc::clone(&chain.name),
             view: RefCell::default(),
-            series: RefCell::default(),
             worker: Rc::clone(worker),
         }
     }
@@ -126,7 +124,7 @@ impl Peer {
         };
         self.tls = "mtls";
         if let (Some(namespace), Some(name)) = (id.namespace(), id.service_account()) {
-            self.caller = format!("{namespace}/{name}");
+            self.caller = self.worker.series.borrow_mut().caller(&format!("{namespace}/{name}"));
         }
         let own = self.worker.credentials();
         let by = own.as_ref().map_or("", |own| own.svid.id().as_str());
@@ -196,6 +194,10 @@ impl Peer {
         chains.find(|chain| chain.name == self.chain)
     }
 
+    pub fn listener_name(&self) -> &str {
+        &self.listener
+    }
+
     /// Where the caller wanted to go before it was redirected here.
     pub fn original(&self) -> Option<SocketAddr> {
         (self.destination != self.local).then_some(self.destination)
@@ -231,6 +233,7 @@ impl Peer {
             head,
             principal: self.principal.as_deref(),
             authenticated: self.principal.is_some(),
+            direct_ip: self.direct.ip(),
             source_ip: self.remote.ip(),
             remote_ip: self.remote.ip(),
             destination_ip: self.destination.ip(),
@@ -251,53 +254,47 @@ impl Peer {
             None if callee_counts => None,
             None => Some((cluster.member.as_ref()?, cluster.tls.then_some("mtls"))),
         });
-        if self.direction == Direction::Outbound && outside.is_none() {
-            return None;
-        }
-        let mut cached = self.series.borrow_mut();
-        let same_route = |known: &CachedSeries| match (&known.route, route) {
-            (Some(known), Some(route)) => Arc::ptr_eq(known, route),
-            (None, None) => true,
-            _ => false,
+        let own = self.direction == Direction::Outbound;
+        let counted = match outside {
+            None if own => return None,
+            Some((_, tls)) if own => {
+                let cluster = cluster.map(|cluster| &cluster.name);
+                Counted { caller: None, tls: tls.unwrap_or("none"), route, cluster }
+            }
+            _ => Counted { caller: Some(&self.caller), tls: self.tls, route, cluster: None },
         };
-        let same_cluster = |known: &CachedSeries| match (&known.cluster, cluster) {
-            (Some(known), Some(cluster)) => Arc::ptr_eq(known, &cluster.name),
-            (None, None) => true,
-            _ => false,
-        };
-        if let Some(known) = cached.iter().find(|known| same_route(known) && same_cluster(known)) {
-            return Some(known.id);
+        if let Some(known) = self.worker.series.borrow().get(counted) {
+            return Some(known);
         }
+        let key = self.series_key(counted, outside.map_or("", |(service, _)| service));
+        let id = self.worker.window.borrow_mut().series(key);
+        self.worker.series.borrow_mut().learn(counted, id);
+        Some(id)
+    }
+
+    #[cold]
+    fn series_key(&self, counted: Counted<'_>, outside: &str) -> SeriesKey {
         let settings = &self.worker.settings;
-        let route_name = route.map_or_else(String::new, |route| route.name.to_string());
-        let key = match (self.direction, outside) {
-            (Direction::Outbound, Some((service, tls))) => SeriesKey {
+        let route = counted.route.map_or_else(String::new, |route| route.name.to_string());
+        let tls = counted.tls.to_owned();
+        match counted.caller {
+            None => SeriesKey {
                 caller: settings.service.to_string(),
-                service: service.clone(),
+                service: outside.to_owned(),
                 version: String::new(),
-                route: route_name,
-                tls: tls.unwrap_or("none").to_owned(),
+                route,
+                tls,
                 direction: "external".to_owned(),
             },
-            _ => SeriesKey {
-                caller: self.caller.clone(),
+            Some(caller) => SeriesKey {
+                caller: caller.to_string(),
                 service: settings.service.to_string(),
                 version: settings.version.to_string(),
-                route: route_name,
-                tls: self.tls.to_owned(),
+                route,
+                tls,
                 direction: "inbound".to_owned(),
             },
-        };
-        let id = self.worker.window.borrow_mut().series(key);
-        if cached.len() >= SERIES_CACHED_MAX {
-            cached.clear();
         }
-        cached.push(CachedSeries {
-            route: route.cloned(),
-            cluster: cluster.map(|cluster| Arc::clone(&cluster.name)),
-            id,
-        });
-        Some(id)
     }
 }
 

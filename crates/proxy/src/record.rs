@@ -21,17 +21,26 @@
 //! a connection that the network cuts between two living proxies counts its open requests on both sides.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    ops::{Deref, DerefMut},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderName};
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    uri::{Authority, PathAndQuery},
+};
+use smallvec::SmallVec;
 use weft_routing::Route;
-use weft_telemetry::{accesslog, buckets::Sample};
+use weft_telemetry::{
+    accesslog::{self, Named, Side},
+    buckets::Sample,
+};
 
 use crate::{
+    access_log::AccessLog,
     live::ClusterLabels,
     peer::Peer,
     upstream::{limits::Raised, pool::Lease},
@@ -54,6 +63,7 @@ pub mod flags {
     /// Envoy has no flag for its RBAC filter either: the details say it.
     pub const DENIED: &str = "";
     pub const PROTOCOL: &str = "DPE";
+    pub const OVERLOAD: &str = "OM";
     pub const UPSTREAM_PROTOCOL: &str = "UPE";
 }
 
@@ -91,12 +101,12 @@ pub struct RequestRecord {
     /// The connection that the answer comes on.
     pub lease: Option<UsedLease>,
     /// What the access log wants of the head; only where there is an access log.
-    pub log: Option<Box<LogFields>>,
+    pub log: Option<LogFields>,
     pub kind: Kind,
     /// Lowered with the record: the peer's, the cluster's and the endpoint's counts of open requests.
     pub raised: [Option<Raised>; 3],
     /// The request's id, where the answer is to say it.
-    pub request_id: Option<http::HeaderValue>,
+    pub request_id: Option<HeaderValue>,
     pub reach: Cell<Reach>,
     /// For how long the caller waits.
     pub expected_timeout: Option<Duration>,
@@ -142,17 +152,108 @@ pub struct UsedLease {
     pub endpoint: Rc<crate::upstream::cluster::EndpointState>,
 }
 
-/// Copies of what the log line may name.
+/// What the log lines may name of the heads: handles, not copies, and of the fields only those that a format asks for.
 #[derive(Default)]
 pub struct LogFields {
     pub method: http::Method,
-    pub authority: Box<str>,
-    pub path: Box<str>,
+    /// Of an absolute target, else the Host field counts.
+    pub authority: Option<Authority>,
+    pub host: Option<HeaderValue>,
+    pub path: Option<PathAndQuery>,
     pub protocol: &'static str,
-    pub request: HeaderMap,
-    pub response: HeaderMap,
-    pub trailers: HeaderMap,
     pub transport_failure: Box<str>,
+    request: Kept,
+    response: Kept,
+    trailers: Kept,
+}
+
+/// The values of the fields that the connection's logs name, log by log.
+type Kept = SmallVec<[Option<HeaderValue>; 4]>;
+
+impl LogFields {
+    fn authority(&self) -> &str {
+        match (&self.authority, &self.host) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(host)) => host.to_str().unwrap_or_default(),
+            (None, None) => "",
+        }
+    }
+}
+
+fn keep(kept: &mut Kept, headers: &HeaderMap, peer: &Peer, names: fn(&AccessLog) -> &[HeaderName]) {
+    kept.clear();
+    for log in &peer.access_logs {
+        let names = names(log);
+        if names.is_empty() {
+            continue;
+        }
+        let first = kept.len();
+        kept.resize(first + names.len(), None);
+        // A walk is cheaper than a look-up for each name, each of which is hashed.
+        for (name, value) in headers {
+            if let Some(place) = names.iter().position(|known| known == name)
+                && let Some(room @ None) = kept.get_mut(first + place)
+            {
+                *room = Some(value.clone());
+            }
+        }
+    }
+}
+
+/// A request's record, in a room that the worker lends: the next request takes it again.
+pub struct Recording {
+    /// Full from the first to the last moment of this value.
+    room: Option<Box<Option<RequestRecord>>>,
+}
+
+/// Rooms that a worker keeps for its next requests.
+const ROOMS_MAX: usize = 64;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "they move between here and their requests, and are large")]
+    static ROOMS: RefCell<Vec<Box<Option<RequestRecord>>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Recording {
+    pub fn start(peer: &Rc<Peer>, kind: Kind) -> Recording {
+        let mut room = ROOMS.with_borrow_mut(Vec::pop).unwrap_or_default();
+        *room = Some(RequestRecord::start(peer, kind));
+        Recording { room: Some(room) }
+    }
+}
+
+impl Deref for Recording {
+    type Target = RequestRecord;
+
+    fn deref(&self) -> &RequestRecord {
+        match self.room.as_deref() {
+            Some(Some(record)) => record,
+            _ => unreachable!("only a drop empties it"),
+        }
+    }
+}
+
+impl DerefMut for Recording {
+    fn deref_mut(&mut self) -> &mut RequestRecord {
+        match self.room.as_deref_mut() {
+            Some(Some(record)) => record,
+            _ => unreachable!("only a drop empties it"),
+        }
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        let Some(mut room) = self.room.take() else { return };
+        *room = None; // writes the record
+        // A thread that ends has no rooms any more.
+        let _ = ROOMS.try_with(|rooms| {
+            let mut rooms = rooms.borrow_mut();
+            if rooms.len() < ROOMS_MAX {
+                rooms.push(room);
+            }
+        });
+    }
 }
 
 impl RequestRecord {
@@ -198,11 +299,25 @@ impl RequestRecord {
     pub fn on_response(&mut self, status: http::StatusCode, headers: &HeaderMap) {
         self.status = status.as_u16();
         self.response_micros = Some(micros(self.started));
-        if let Some(code) = grpc_status(headers) {
+        if self.is_grpc
+            && let Some(code) = grpc_status(headers)
+        {
             self.grpc_status = code;
         }
+        self.keep_response(headers);
+    }
+
+    /// Keeps what the logs name of an answer's head.
+    pub fn keep_response(&mut self, headers: &HeaderMap) {
         if let Some(log) = &mut self.log {
-            log.response = headers.clone();
+            keep(&mut log.response, headers, &self.peer, |log| &log.names.response);
+        }
+    }
+
+    /// Keeps what the logs name of a request's head: as it came, and then as it goes on, with its id.
+    pub fn keep_request(&mut self, headers: &HeaderMap) {
+        if let Some(log) = &mut self.log {
+            keep(&mut log.request, headers, &self.peer, |log| &log.names.request);
         }
     }
 
@@ -211,7 +326,7 @@ impl RequestRecord {
             self.grpc_status = code;
         }
         if let Some(log) = &mut self.log {
-            log.trailers = trailers.clone();
+            keep(&mut log.trailers, trailers, &self.peer, |log| &log.names.trailers);
         }
     }
 
@@ -283,13 +398,15 @@ impl Drop for RequestRecord {
         {
             endpoint.pool.give_back(connection, generation);
         }
+        let now = Instant::now();
+        let duration = now.saturating_duration_since(self.started);
         if !self.complete && !self.failed {
-            self.on_abandoned(self.started.elapsed());
+            self.on_abandoned(duration);
         }
         if let Some(body) = &self.request_body {
             self.request_bytes += body.bytes();
         }
-        let duration_micros = micros(self.started);
+        let duration_micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let peer = &self.peer;
         peer.drain.on_request_end();
         let worker = &peer.worker;
@@ -315,7 +432,7 @@ impl Drop for RequestRecord {
                 response_bytes: self.response_bytes,
                 duration_micros,
             };
-            let now = worker.unix_micros(Instant::now()) / 1_000_000;
+            let now = worker.unix_micros(now) / 1_000_000;
             worker.window.borrow_mut().record(now, series, &sample);
         }
         if let Some(log) = self.log.take() {
@@ -325,19 +442,15 @@ impl Drop for RequestRecord {
 }
 
 impl RequestRecord {
-    #[cold]
-    fn write_log(&self, log: &LogFields, duration_micros: u64) {
+    fn write_log(&self, fields: &LogFields, duration_micros: u64) {
         let peer = &self.peer;
-        let text = |address: std::net::SocketAddr| address.to_string();
-        let (upstream, remote, local) =
-            (self.upstream_host.map(text).unwrap_or_default(), text(peer.remote), text(peer.local));
         let line = accesslog::Record {
             start_micros: peer.worker.unix_micros(self.started),
             duration_micros,
-            protocol: log.protocol,
-            method: log.method.as_str(),
-            authority: &log.authority,
-            path: &log.path,
+            protocol: fields.protocol,
+            method: fields.method.as_str(),
+            authority: fields.authority(),
+            path: fields.path.as_ref().map_or("", PathAndQuery::as_str),
             response_code: self.status,
             response_code_details: self.details(),
             response_flags: self.flags,
@@ -345,35 +458,52 @@ impl RequestRecord {
             bytes_sent: self.response_bytes,
             grpc_status: (self.grpc_status >= 0).then_some(self.grpc_status),
             response_micros: self.response_micros,
-            upstream_host: &upstream,
+            upstream_host: self.upstream_host,
             upstream_cluster: self.cluster.as_ref().map_or("", |labels| &labels.name),
-            upstream_transport_failure_reason: &log.transport_failure,
+            upstream_transport_failure_reason: &fields.transport_failure,
             upstream_attempts: self.tries,
-            downstream_remote_address: &remote,
-            downstream_local_address: &local,
+            downstream_remote_address: Some(peer.remote),
+            downstream_local_address: Some(peer.local),
             requested_server_name: peer.server_name.as_deref().unwrap_or(""),
             downstream_peer_uri_san: peer.principal.as_deref().unwrap_or(""),
             downstream_tls_version: peer.tls_version,
             route_name: self.route.as_ref().map_or("", |route| &route.name),
-            headers: log,
             ..accesslog::Record::default()
         };
+        let (mut request, mut response, mut trailers) =
+            (&fields.request[..], &fields.response[..], &fields.trailers[..]);
         for log in &peer.access_logs {
-            log.write(&line);
+            let headers = Shown {
+                request: cut(&mut request, log.names.request.len()),
+                response: cut(&mut response, log.names.response.len()),
+                trailers: cut(&mut trailers, log.names.trailers.len()),
+            };
+            log.write(&accesslog::Record { headers: &headers, ..line });
         }
     }
 }
 
-impl accesslog::Headers for LogFields {
-    fn request(&self, name: &str) -> Option<&[u8]> {
-        self.request.get(name).map(http::HeaderValue::as_bytes)
-    }
+/// The first of what is left; nothing where nothing was kept.
+fn cut<'a>(left: &mut &'a [Option<HeaderValue>], count: usize) -> &'a [Option<HeaderValue>] {
+    let (first, rest) = left.split_at_checked(count).unwrap_or_default();
+    *left = rest;
+    first
+}
 
-    fn response(&self, name: &str) -> Option<&[u8]> {
-        self.response.get(name).map(http::HeaderValue::as_bytes)
-    }
+/// The values kept for one log, by the places of its names.
+struct Shown<'a> {
+    request: &'a [Option<HeaderValue>],
+    response: &'a [Option<HeaderValue>],
+    trailers: &'a [Option<HeaderValue>],
+}
 
-    fn trailer(&self, name: &str) -> Option<&[u8]> {
-        self.trailers.get(name).map(http::HeaderValue::as_bytes)
+impl accesslog::Headers for Shown<'_> {
+    fn value(&self, side: Side, named: &Named) -> Option<&[u8]> {
+        let values = match side {
+            Side::Request => self.request,
+            Side::Response => self.response,
+            Side::Trailer => self.trailers,
+        };
+        values.get(named.place)?.as_ref().map(HeaderValue::as_bytes)
     }
 }

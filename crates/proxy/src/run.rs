@@ -21,14 +21,17 @@ use weft_routing::Strictness;
 use weft_telemetry::Registry;
 
 use crate::{
+    access_log,
     admin::{self, Admin, Surface},
     agent, app_health,
     certificates::{Identity, IdentityError},
     config::{Config, Node, Ports},
     config_feed::ConfigFeed,
+    handover::Crew,
     link_client::Link,
     lkg::{self, Places},
     net::{PortTaken, Reserved, reserve},
+    overload::{Overload, memory::Memory, sampler},
     trim,
     upstream::{dns, health},
     worker::{self, Command, Direction, Mailbox, Role, WorkerSettings},
@@ -37,8 +40,8 @@ use crate::{
 
 /// How often the drain counts what is still open.
 const DRAIN_POLL: Duration = Duration::from_millis(50);
-/// By then a start is over, and its code is not needed again.
-const STARTED_AFTER: Duration = Duration::from_secs(2);
+/// By then a start is over, and its code is not needed again; and once more, after the first look at everything.
+const STARTED_AFTER: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 const LINK_END_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a proxy cannot run. Each is one sentence for the operator.
@@ -76,23 +79,36 @@ pub fn run(config: Config) -> Result<(), ProxyError> {
     }
     create_private_dir(&config.state)?;
     let registry = Registry::new();
+    let workers = config.workers.max(1);
+    let overload = Overload::new(&config.limits, workers);
+    let memory = Memory::of_process(config.limits.memory.filter(|limit| *limit > 0));
+    let _sampler = sampler::start(Arc::clone(&overload), memory).map_err(ProxyError::Start)?;
+    let (access_log, written) = access_log::Writer::start().map_err(ProxyError::Start)?;
     let settings = WorkerSettings {
         registry: registry.clone(),
         service: Arc::from(format!("{}/{}", config.node.namespace, config.node.service)),
         version: Arc::from(config.node.labels.get("version").map_or("", String::as_str)),
+        overload: Arc::clone(&overload),
+        access_log: access_log.clone(),
     };
     let mut mailboxes = Vec::new();
     let mut threads = Vec::new();
-    for index in 0..config.workers.max(1) {
+    for index in 0..workers {
         let (mailbox, thread) = worker::spawn(index, settings.clone()).map_err(ProxyError::Start)?;
         mailboxes.push(mailbox);
         threads.push(thread);
+    }
+    drop(settings);
+    for (index, mailbox) in mailboxes.iter().enumerate() {
+        if let Some(crew) = Crew::of(&mailboxes, index) {
+            mailbox.send(Command::Crew(crew));
+        }
     }
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
         .map_err(ProxyError::Start)?;
-    let ended = runtime.block_on(control(config, registry, mailboxes.clone()));
+    let ended = runtime.block_on(control(config, registry, overload, access_log, mailboxes.clone()));
     for mailbox in &mailboxes {
         mailbox.send(Command::Stop);
     }
@@ -101,10 +117,18 @@ pub fn run(config: Config) -> Result<(), ProxyError> {
             tracing::error!("a worker panicked");
         }
     }
+    drop(runtime);
+    written.wait();
     ended
 }
 
-async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) -> Result<(), ProxyError> {
+async fn control(
+    mut config: Config,
+    registry: Registry,
+    overload: Arc<Overload>,
+    access_log: access_log::Writer,
+    workers: Vec<Mailbox>,
+) -> Result<(), ProxyError> {
     let strictness = if config.foreign.is_some() { Strictness::DeclaredForeign } else { Strictness::Own };
     let feed = ConfigFeed::new(workers.clone(), strictness);
     let node = config.node.clone();
@@ -115,7 +139,7 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
     };
     let lkg = lkg::life::Place::of(&config, &identity, &workload);
     let found = lkg.as_ref().map(|lkg| lkg.find(&config)).unwrap_or_default();
-    let opened = open_ports(&config, &found.places(), workers.len())?;
+    let opened = open_ports(&config, &found.places())?;
     let mut ports = opened.ports;
     let places = Places { outbound: ports.outbound, inbound: ports.inbound };
     let credentials_sent = send_credentials(&identity, &workers, 0);
@@ -137,6 +161,7 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
         feed: feed.clone(),
         identity: identity.clone(),
         registry,
+        overload,
         workers: workers.clone(),
         node: Arc::from(format!("{}/{workload}", node.namespace)),
         draining: draining.clone(),
@@ -191,10 +216,21 @@ async fn control(mut config: Config, registry: Registry, workers: Vec<Mailbox>) 
         on_ready(ports);
     }
     tokio::task::spawn_local(async {
-        tokio::time::sleep(STARTED_AFTER).await;
-        trim::text();
+        for after in STARTED_AFTER {
+            tokio::time::sleep(after).await;
+            trim::clean_pages();
+        }
     });
     let signals = Signals::new(config.signals)?;
+    if config.signals {
+        let mut hangups = signal(SignalKind::hangup()).map_err(ProxyError::Start)?;
+        tokio::task::spawn_local(async move {
+            while hangups.recv().await.is_some() {
+                tracing::info!("the files of the access log are opened anew");
+                access_log.reopen();
+            }
+        });
+    }
     let mut panicked = false;
     tokio::select! {
         () = config.stop.cancelled() => {}
@@ -237,18 +273,18 @@ struct Opened {
 ///
 /// A port that is left to the kernel is the one of `before`, if that is still free: apps know it, and the last known
 /// good is for it.
-fn open_ports(config: &Config, before: &Places, workers: usize) -> Result<Opened, PortTaken> {
+fn open_ports(config: &Config, before: &Places) -> Result<Opened, PortTaken> {
     let mut ports = Ports::default();
     let mut traffic = Vec::new();
     let own = |port: Option<u16>, before: Option<SocketAddr>, purpose| {
         let Some(port) = port else { return Ok(None) };
         let address = SocketAddr::new(config.node.address, port);
         if let Some(before) = before.filter(|before| port == 0 && before.ip() == address.ip())
-            && let Ok(reserved) = reserve(before, workers, purpose)
+            && let Ok(reserved) = reserve(before, purpose)
         {
             return Ok(Some(reserved));
         }
-        reserve(address, workers, purpose).map(Some)
+        reserve(address, purpose).map(Some)
     };
     let outbound = own(config.ports.outbound, before.outbound, "outbound traffic")?;
     let inbound = own(config.ports.inbound, before.inbound, "inbound traffic")?;
@@ -258,12 +294,12 @@ fn open_ports(config: &Config, before: &Places, workers: usize) -> Result<Opened
         (Surface::Metrics, config.ports.metrics, "metrics"),
     ] {
         let Some(address) = wanted else { continue };
-        let reserved = reserve(address, 1, purpose)?;
+        let reserved = reserve(address, purpose)?;
         match surface {
             Surface::Admin => ports.admin = Some(reserved.address),
             Surface::Metrics => ports.metrics = Some(reserved.address),
         }
-        admin.extend(reserved.sockets.into_iter().map(|socket| (surface, socket)));
+        admin.push((surface, reserved.socket));
     }
     if let Some(reserved) = outbound {
         ports.outbound = Some(reserved.address);
@@ -331,7 +367,10 @@ async fn drain(config: &Config, workers: &[Mailbox]) {
         for worker in workers {
             worker.send(Command::Drain(direction));
         }
-        while open_connections(workers, direction).await > 0 && Instant::now() < end {
+        // One that is given from worker to worker is seen the second time.
+        while open_connections(workers, direction).await + open_connections(workers, direction).await > 0
+            && Instant::now() < end
+        {
             tokio::time::sleep(DRAIN_POLL).await;
         }
     }

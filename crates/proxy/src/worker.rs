@@ -3,7 +3,7 @@
 //! All that can reach it is on one list, [`Command`]. Its tasks are `!Send`, so `Rc` and `Cell` are its normal tools.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     net::{SocketAddr, TcpListener},
     rc::Rc,
@@ -13,6 +13,7 @@ use std::{
 };
 
 use tokio::{
+    net::TcpStream,
     runtime::{Builder, LocalOptions},
     sync::{Notify, mpsc, oneshot},
 };
@@ -20,8 +21,21 @@ use tokio_util::sync::CancellationToken;
 use weft_telemetry::{Counter, Increment, Registry, Shard, Snapshot, Window};
 
 use crate::{
-    access_log::AccessLogs, certificates::Credentials, drain::Drain, http::quiet::Streams, listener,
-    live::Live, live::Published, panics, tls_server::ServerConfigs,
+    access_log::{self, AccessLogs},
+    certificates::Credentials,
+    connection,
+    drain::Drain,
+    handover::{Accepted, Busy, Crew, Load},
+    http::h1,
+    http::quiet::Streams,
+    listener,
+    live::Live,
+    live::Published,
+    overload::{Overload, crowd::Crowd, sampler::BEAT},
+    panics,
+    series::KnownSeries,
+    tls_server::ServerConfigs,
+    udp,
 };
 
 /// Series a worker keeps apart in its measurement window.
@@ -29,6 +43,8 @@ const SERIES_MAX: usize = 10_000;
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Idle connections to endpoints, unless the cluster says otherwise.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Connections that have yet to show what they are, or are in their handshake.
+const HANDSHAKES_MAX: usize = 512;
 
 /// All that can reach a worker.
 pub enum Command {
@@ -47,6 +63,15 @@ pub enum Command {
         address: SocketAddr,
         socket: TcpListener,
     },
+    /// Take datagrams from this socket.
+    Receive {
+        address: SocketAddr,
+        socket: std::net::UdpSocket,
+    },
+    /// Close the socket for datagrams of this address.
+    Unreceive(SocketAddr),
+    /// Serve what another worker has accepted.
+    Serve(Box<Accepted>),
     /// Close the socket of this address.
     Unlisten(SocketAddr),
     /// Refuse new connections of that side, let the open ones finish.
@@ -56,6 +81,8 @@ pub enum Command {
     TakeWindow(oneshot::Sender<Vec<Increment>>),
     /// How much of that side is open, connections and tunnels, for the drain.
     Connections(Direction, oneshot::Sender<usize>),
+    /// Said once, before anything else, where there are several workers.
+    Crew(Crew),
     Stop,
 }
 
@@ -90,9 +117,14 @@ impl Role {
 pub struct Mailbox {
     commands: mpsc::UnboundedSender<Command>,
     failing: CancellationToken,
+    load: Arc<Load>,
 }
 
 impl Mailbox {
+    pub fn load(&self) -> &Arc<Load> {
+        &self.load
+    }
+
     /// Fails only when the worker has ended; then there is nobody left to tell.
     pub fn send(&self, command: Command) {
         let _ = self.commands.send(command);
@@ -118,6 +150,8 @@ pub struct WorkerSettings {
     pub service: Arc<str>,
     /// Its label `version`, or empty.
     pub version: Arc<str>,
+    pub overload: Arc<Overload>,
+    pub access_log: access_log::Writer,
 }
 
 /// A worker's state; reached by `Rc` from each of its tasks.
@@ -125,10 +159,15 @@ pub struct Worker {
     pub settings: WorkerSettings,
     pub shard: RefCell<Shard>,
     pub window: RefCell<Window>,
+    pub series: RefCell<KnownSeries>,
     /// Streams that wait for something to move.
     pub streams: RefCell<Streams>,
     drains: [Rc<Drain>; 2],
+    pub handshakes: Arc<Crowd>,
     pub access_logs: AccessLogs,
+    access_log_dropped: Counter,
+    /// The other workers, if there are any.
+    pub crew: OnceCell<Crew>,
     pub server_configs: ServerConfigs,
     live: RefCell<Rc<Live>>,
     /// Told of each new table.
@@ -145,9 +184,17 @@ impl Worker {
         Worker {
             shard: RefCell::new(settings.registry.shard()),
             window: RefCell::new(Window::new(SERIES_MAX)),
+            series: RefCell::default(),
             streams: RefCell::default(),
             drains: Default::default(),
-            access_logs: AccessLogs::default(),
+            handshakes: Crowd::new(HANDSHAKES_MAX),
+            access_logs: AccessLogs::new(settings.access_log.clone()),
+            access_log_dropped: settings.registry.counter(
+                "weft_access_log_dropped",
+                "Lines of the access log that were dropped, because the disk was too slow or failed.",
+                &[],
+            ),
+            crew: OnceCell::new(),
             server_configs: ServerConfigs::default(),
             live: RefCell::default(),
             tables: Notify::new(),
@@ -194,7 +241,30 @@ impl Worker {
         mixed ^ (mixed >> 31)
     }
 
+    /// Half a second has passed.
+    fn tick(&self, now: Instant) {
+        self.access_logs.flush();
+        self.count_lost_lines();
+        let shrinks = self.settings.overload.actions().shrinks();
+        let closed = self.streams.borrow_mut().sweep(now, shrinks);
+        if shrinks {
+            self.settings.overload.on_idle_closed(closed);
+            let live = self.live();
+            live.clusters().for_each(|cluster| cluster.sweep(now, Duration::ZERO));
+            h1::release_buffers();
+            self.settings.overload.release_memory();
+        }
+    }
+
+    fn count_lost_lines(&self) {
+        let lost = self.access_logs.lost();
+        if lost > 0 {
+            self.shard.borrow_mut().add(self.access_log_dropped, lost);
+        }
+    }
+
     fn sweep(&self) {
+        self.series.borrow_mut().sweep();
         let live = self.live();
         let now = Instant::now();
         for cluster in live.clusters() {
@@ -221,10 +291,10 @@ pub fn spawn(index: usize, settings: WorkerSettings) -> std::io::Result<(Mailbox
                 return;
             }
         };
-        runtime.block_on(run(Rc::new(Worker::new(settings)), receiver, says_failing));
+        runtime.block_on(run(index, Rc::new(Worker::new(settings)), receiver, says_failing));
     })?;
     start.recv().unwrap_or_else(|_| Err(std::io::Error::other("the worker ended at once")))?;
-    Ok((Mailbox { commands: sender, failing }, thread))
+    Ok((Mailbox { commands: sender, failing, load: Arc::default() }, thread))
 }
 
 /// This worker's panics, as far as they were looked at.
@@ -263,11 +333,19 @@ impl Panics {
     }
 }
 
-async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>, failing: CancellationToken) {
+async fn run(
+    index: usize,
+    worker: Rc<Worker>,
+    mut mailbox: mpsc::UnboundedReceiver<Command>,
+    failing: CancellationToken,
+) {
     let mut panics = Panics::new(&worker);
+    let mut busy = Busy::new(Instant::now());
     let mut accepting: HashMap<SocketAddr, (Role, tokio::task::AbortHandle)> = HashMap::new();
+    // Datagrams know no end, so a drain has nothing to wait for: they go on until the worker stops.
+    let mut receiving: HashMap<SocketAddr, tokio::task::AbortHandle> = HashMap::new();
     let mut ticks = tokio::time::interval(SWEEP_INTERVAL);
-    let mut log_ticks = tokio::time::interval(Duration::from_millis(500));
+    let mut short_ticks = tokio::time::interval(BEAT);
     loop {
         let command = tokio::select! {
             command = mailbox.recv() => command,
@@ -275,9 +353,12 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>, 
                 worker.sweep();
                 continue;
             }
-            _ = log_ticks.tick() => {
-                worker.access_logs.flush();
-                worker.streams.borrow_mut().sweep(Instant::now());
+            _ = short_ticks.tick() => {
+                worker.settings.overload.beat(index);
+                worker.tick(Instant::now());
+                if let Some(load) = worker.crew.get().and_then(Crew::load) {
+                    busy.look(load, Instant::now());
+                }
                 if panics.look(&worker, Instant::now()) {
                     failing.cancel();
                 }
@@ -304,6 +385,23 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>, 
                     tokio::task::spawn_local(listener::accept(Rc::clone(&worker), role, address, socket));
                 accepting.insert(address, (role, task.abort_handle()));
             }
+            Some(Command::Receive { address, socket }) => {
+                let task = tokio::task::spawn_local(udp::serve(Rc::clone(&worker), address, socket));
+                receiving.insert(address, task.abort_handle());
+            }
+            Some(Command::Unreceive(address)) => {
+                if let Some(task) = receiving.remove(&address) {
+                    task.abort();
+                }
+            }
+            Some(Command::Serve(accepted)) => {
+                let Accepted { role, address, stream, remote, slot } = *accepted;
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    let serving = connection::serve(Rc::clone(&worker), role, address, stream, remote, slot);
+                    tokio::task::spawn_local(serving);
+                }
+            }
+            Some(Command::Crew(crew)) => drop(worker.crew.set(crew)),
             Some(Command::Unlisten(address)) => {
                 if let Some((_, task)) = accepting.remove(&address) {
                     task.abort();
@@ -322,6 +420,7 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>, 
             }
             Some(Command::Scrape(answer)) => {
                 panics.look(&worker, Instant::now());
+                worker.count_lost_lines();
                 let _ = answer.send(worker.shard.borrow().snapshot());
             }
             Some(Command::TakeWindow(answer)) => {
@@ -334,5 +433,5 @@ async fn run(worker: Rc<Worker>, mut mailbox: mpsc::UnboundedReceiver<Command>, 
             Some(Command::Stop) | None => break,
         }
     }
-    worker.access_logs.flush();
+    worker.access_logs.finish();
 }

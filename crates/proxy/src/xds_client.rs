@@ -126,6 +126,8 @@ pub fn node(node: &Node, workload: &str, ports: &Ports) -> XdsNode {
         ("version", text(VERSION)),
         // Private keys come to those only who say that they take them.
         ("secrets", text("ads")),
+        // TCP connections to others may come as CONNECT streams, and ours may go so.
+        ("tunnels", text("h2")),
     ]);
     if let Some(inbound) = ports.inbound {
         fields.insert("inbound_port", Value { kind: Some(Kind::NumberValue(f64::from(inbound.port()))) });

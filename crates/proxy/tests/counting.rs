@@ -75,6 +75,8 @@ impl Member {
     fn start(ca: &Ca, service: &str, listeners: Vec<Any>, clusters: Vec<Any>) -> Member {
         let registry = Registry::new();
         let settings = WorkerSettings {
+            overload: weft_proxy::overload::Overload::new(&weft_proxy::Limits::default(), 1),
+            access_log: weft_proxy::access_log::Writer::start().unwrap().0,
             registry: registry.clone(),
             service: Arc::from(format!("default/{service}")),
             version: Arc::from(""),

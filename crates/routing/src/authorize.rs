@@ -25,7 +25,9 @@ pub struct PolicyInput<'a> {
     pub principal: Option<&'a str>,
     /// The caller came over mTLS with a checked certificate.
     pub authenticated: bool,
-    /// Peer of the connection.
+    /// The connection's other end.
+    pub direct_ip: IpAddr,
+    /// For whom the connection is, by its PROXY header; else as `direct_ip`.
     pub source_ip: IpAddr,
     /// The client, by X-Forwarded-For where that is believed; else as `source_ip`.
     pub remote_ip: IpAddr,
@@ -112,7 +114,8 @@ fn is(principal: &Principal, input: &PolicyInput<'_>, lean: Lean) -> bool {
         Principal::Authenticated(Some(test)) => {
             input.authenticated && input.principal.is_some_and(|name| test.matches(name))
         }
-        Principal::DirectRemoteIp(range) => range.contains(&input.source_ip.to_canonical()),
+        Principal::DirectRemoteIp(range) => range.contains(&input.direct_ip.to_canonical()),
+        Principal::SourceIp(range) => range.contains(&input.source_ip.to_canonical()),
         Principal::RemoteIp(range) => range.contains(&input.remote_ip.to_canonical()),
         Principal::Header(test) => header(test, input, lean),
         Principal::UrlPath(test) => url_path(test, input, lean),

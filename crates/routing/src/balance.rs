@@ -1,26 +1,37 @@
 //! Which endpoint takes the next request.
 //!
-//! The state (a cursor) belongs to one worker and one cluster; load, health by check or ejection,
-//! and random numbers come from the caller. The lowest priority number with healthy endpoints
-//! counts; below the panic threshold all its endpoints are used, since then health says little.
+//! The state (a cursor, a [`Roster`]) belongs to one worker and one cluster; load and random numbers
+//! come from the caller. The lowest priority number with healthy endpoints counts; below the panic
+//! threshold all its endpoints are used, since then health says little.
+//!
+//! A pick costs the same with ten endpoints and with ten thousand, but for the few steps that halve a
+//! longer line.
 
-use crate::types::{BalancePolicy, Endpoint, Endpoints};
+use smallvec::SmallVec;
 
+use crate::types::BalancePolicy;
+
+mod line;
+mod roster;
 #[cfg(test)]
 mod tests;
+
+use line::Line;
+use roster::{Lines, Tier};
+pub use roster::{Roster, Standing};
 
 /// One worker's state for one cluster.
 #[derive(Debug, Clone, Default)]
 pub struct Balancer {
     cursor: u64,
+    /// A line's length, and the step through it.
+    stride: (u64, u64),
 }
 
 /// What the caller knows about the endpoints now; indices are of `Endpoints::all`.
 pub struct Situation<'a> {
     /// Requests under way to an endpoint.
     pub active: &'a dyn Fn(usize) -> u32,
-    /// False: it failed its health checks or is ejected. The control plane's word is added here.
-    pub healthy: &'a dyn Fn(usize) -> bool,
     /// Endpoints to avoid, since they were tried; used only if no others are left.
     pub tried: &'a [usize],
     pub panic_threshold_percent: f64,
@@ -38,68 +49,66 @@ impl Balancer {
     pub fn pick(
         &mut self,
         policy: BalancePolicy,
-        endpoints: &Endpoints,
+        roster: &Roster,
         situation: &Situation<'_>,
         random: u64,
     ) -> Option<Pick> {
-        let usable = |index: usize| {
-            endpoints.all.get(index).is_some_and(|endpoint| endpoint.health.usable() && endpoint.weight > 0)
-                && (situation.healthy)(index)
-        };
         let mut fallback = None;
-        for range in &endpoints.priorities {
-            let total = range.clone().filter(|index| counted(endpoints, *index)).count();
+        for tier in &roster.tiers {
+            let (good, total) = (tier.usable.all.members(), tier.members.all.members());
             if total == 0 {
                 continue;
             }
-            let good = range.clone().filter(|index| usable(*index)).count();
             #[expect(clippy::cast_precision_loss, reason = "numbers of endpoints are small")]
             let share = good as f64 * 100.0 / total as f64;
             if good > 0 && share >= situation.panic_threshold_percent {
-                return self
-                    .among(policy, endpoints, range.clone(), &usable, situation, random)
-                    .map(|index| Pick { index, panic: false });
+                let index = self.among(policy, tier, &tier.usable, situation, random)?;
+                return Some(Pick { index, panic: false });
             }
-            fallback.get_or_insert(range);
+            fallback.get_or_insert(tier);
         }
         // No priority is in good health: all endpoints of the first one, but those that are leaving.
         // A threshold of 0 switches panic off: then only what is healthy, if anything is.
-        let range = fallback?.clone();
+        let tier = fallback?;
         if situation.panic_threshold_percent <= 0.0 {
             return None;
         }
-        self.among(policy, endpoints, range, &|index| counted(endpoints, index), situation, random)
-            .map(|index| Pick { index, panic: true })
+        let index = self.among(policy, tier, &tier.members, situation, random)?;
+        Some(Pick { index, panic: true })
     }
 
     fn among(
         &mut self,
         policy: BalancePolicy,
-        endpoints: &Endpoints,
-        range: std::ops::Range<usize>,
-        usable: &dyn Fn(usize) -> bool,
+        tier: &Tier,
+        lines: &Lines,
         situation: &Situation<'_>,
         random: u64,
     ) -> Option<usize> {
-        let fresh = |index: usize| usable(index) && !situation.tried.contains(&index);
-        let total = weight(endpoints, range.clone(), &fresh);
-        let (total, allowed): (u64, &dyn Fn(usize) -> bool) = match total {
-            0 => (weight(endpoints, range.clone(), usable), usable),
-            total => (total, &fresh),
-        };
-        let at = |point: u64| nth(endpoints, range.clone(), allowed, point);
+        let mut tried: SmallVec<[usize; 8]> =
+            situation.tried.iter().filter_map(|index| tier.place(*index)).collect();
+        tried.sort_unstable();
+        tried.dedup();
+        // One that refused a moment ago is better than one that this request has tried.
+        let choices = [(&lines.calm, &*tried), (&lines.all, &*tried), (&lines.all, &[])];
+        let choice = choices
+            .into_iter()
+            .map(|(line, tried)| Choice::new(line, tried))
+            .find(|choice| choice.total > 0)?;
+        let total = choice.total;
+        let at = |point: u64| choice.holder(point).map(|place| tier.index(place));
         match policy {
             BalancePolicy::RoundRobin => {
-                let point = self.cursor.checked_rem(total)?;
-                self.cursor = self.cursor.wrapping_add(stride(total));
+                let point = self.cursor % total;
+                self.cursor = self.cursor.wrapping_add(self.stride(total));
                 at(point)
             }
-            BalancePolicy::Random | BalancePolicy::ClusterProvided => at(random.checked_rem(total)?),
+            BalancePolicy::Random | BalancePolicy::ClusterProvided => at(random % total),
             BalancePolicy::LeastRequest { choices } => {
                 let mut best: Option<(u64, usize)> = None;
                 let mut random = random;
                 for _ in 0..choices.clamp(1, 16) {
-                    let index = at(random.checked_rem(total)?)?;
+                    let index = at(random % total)?;
                     let load = u64::from((situation.active)(index));
                     if best.is_none_or(|(least, _)| load < least) {
                         best = Some((load, index));
@@ -110,48 +119,39 @@ impl Balancer {
             }
         }
     }
-}
 
-/// Endpoints that are leaving are not counted as members.
-fn counted(endpoints: &Endpoints, index: usize) -> bool {
-    endpoints
-        .all
-        .get(index)
-        .is_some_and(|endpoint| endpoint.health != crate::types::Health::Draining && endpoint.weight > 0)
-}
-
-fn weight(endpoints: &Endpoints, range: std::ops::Range<usize>, allowed: &dyn Fn(usize) -> bool) -> u64 {
-    members(endpoints, range, allowed).map(|(_, endpoint)| share(endpoint)).sum()
-}
-
-/// The endpoint whose share of the line holds `point`.
-fn nth(
-    endpoints: &Endpoints,
-    range: std::ops::Range<usize>,
-    allowed: &dyn Fn(usize) -> bool,
-    mut point: u64,
-) -> Option<usize> {
-    for (index, endpoint) in members(endpoints, range, allowed) {
-        match point.checked_sub(share(endpoint)) {
-            None => return Some(index),
-            Some(rest) => point = rest,
+    fn stride(&mut self, total: u64) -> u64 {
+        if self.stride.0 != total {
+            self.stride = (total, stride(total));
         }
+        self.stride.1
     }
-    None
 }
 
-fn members<'a>(
-    endpoints: &'a Endpoints,
-    range: std::ops::Range<usize>,
-    allowed: &'a dyn Fn(usize) -> bool,
-) -> impl Iterator<Item = (usize, &'a Endpoint)> {
-    range
-        .filter(move |index| allowed(*index))
-        .filter_map(|index| endpoints.all.get(index).map(|endpoint| (index, &**endpoint)))
+/// A line less some of its places.
+struct Choice<'a> {
+    line: &'a Line,
+    /// Where they begin and how long they are, in their order.
+    gaps: SmallVec<[(u64, u64); 8]>,
+    total: u64,
 }
 
-fn share(endpoint: &Endpoint) -> u64 {
-    u64::from(endpoint.weight)
+impl Choice<'_> {
+    /// `without`: in order, each once.
+    fn new<'a>(line: &'a Line, without: &[usize]) -> Choice<'a> {
+        let gaps: SmallVec<[(u64, u64); 8]> = without.iter().map(|place| line.share(*place)).collect();
+        let total = line.total() - gaps.iter().map(|(_, length)| length).sum::<u64>();
+        Choice { line, gaps, total }
+    }
+
+    fn holder(&self, mut point: u64) -> Option<usize> {
+        for (start, length) in &self.gaps {
+            if point >= *start {
+                point += length;
+            }
+        }
+        self.line.holder(point)
+    }
 }
 
 /// Steps through the weighted line so that a heavy endpoint's turns do not come in a row: about

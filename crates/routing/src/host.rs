@@ -30,6 +30,11 @@ pub fn canonical(authority: &str) -> Result<Cow<'_, str>, HostProblem> {
     if authority.len() > AUTHORITY_BYTES_MAX {
         return Err(HostProblem::TooLong);
     }
+    // Most are names as they should be, without a port.
+    let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~');
+    if authority.bytes().all(plain) && !authority.ends_with('.') {
+        return Ok(Cow::Borrowed(authority));
+    }
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let end = rest.find(']').ok_or(HostProblem::Ipv6)?;

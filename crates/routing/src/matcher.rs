@@ -1,11 +1,12 @@
 //! Which filter chain takes a connection, which route takes a request.
 //!
 //! Both are pure comparisons with what the caller shows ([`ConnectionView`], [`HeadView`]). A route
-//! configuration is asked once per request: one look-up of the host, then the host's routes in order.
+//! configuration is asked once per request: one look-up of the host, then of the first of its routes that fits.
 
 mod chain;
 mod choice;
 mod edit;
+mod index;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use crate::types::{HeaderKey, Route, TransportProtocol, VirtualHost};
 
 pub use choice::Picked;
 pub use edit::apply as apply_edits;
+pub(crate) use index::RouteIndex;
 
 /// A connection after the first bytes were peeked at, for the choice of its filter chain.
 #[derive(Debug, Clone, Copy)]

@@ -139,6 +139,17 @@ impl Staged {
     /// Everything that names what is not there; empty: the set may be used.
     pub fn consistent(&self) -> Result<(), Vec<Inconsistency>> {
         let mut found = Vec::new();
+        for listener in self.listeners.values() {
+            let Some(udp) = listener.udp.as_ref().filter(|udp| !self.clusters.contains_key(&udp.cluster))
+            else {
+                continue;
+            };
+            found.push(Inconsistency::Tcp {
+                listener: listener.name.clone(),
+                chain: "udp_proxy".into(),
+                cluster: udp.cluster.clone(),
+            });
+        }
         for (listener, chain) in self.chains() {
             match &chain.filter {
                 NetworkFilter::Tcp(tcp) => {

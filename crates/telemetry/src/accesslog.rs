@@ -7,12 +7,16 @@
 //! A path is logged without its query string unless [`Format::with_query`] says so: query strings
 //! carry secrets.
 
+mod address;
 mod escape;
 mod json;
 mod ops;
 mod parse;
 
+use std::net::SocketAddr;
+
 use ops::Op;
+pub use ops::{Named, Side};
 
 /// What is known of one request when it ends. Empty text and `None` show as `-`.
 #[derive(Clone, Copy)]
@@ -36,13 +40,13 @@ pub struct Record<'a> {
     pub grpc_status: Option<i32>,
     /// Until the upstream's response head, from the start.
     pub response_micros: Option<u64>,
-    pub upstream_host: &'a str,
+    pub upstream_host: Option<SocketAddr>,
     pub upstream_cluster: &'a str,
-    pub upstream_local_address: &'a str,
+    pub upstream_local_address: Option<SocketAddr>,
     pub upstream_transport_failure_reason: &'a str,
     pub upstream_attempts: u32,
-    pub downstream_remote_address: &'a str,
-    pub downstream_local_address: &'a str,
+    pub downstream_remote_address: Option<SocketAddr>,
+    pub downstream_local_address: Option<SocketAddr>,
     pub requested_server_name: &'a str,
     pub downstream_peer_uri_san: &'a str,
     pub downstream_local_uri_san: &'a str,
@@ -54,23 +58,16 @@ pub struct Record<'a> {
     pub headers: &'a dyn Headers,
 }
 
-/// Where a record's headers are looked up; names come in lower case.
+/// Where a record's headers are looked up: by name (in lower case), or by place where only the named ones were kept.
 pub trait Headers {
-    fn request(&self, name: &str) -> Option<&[u8]>;
-    fn response(&self, name: &str) -> Option<&[u8]>;
-    fn trailer(&self, _name: &str) -> Option<&[u8]> {
-        None
-    }
+    fn value(&self, side: Side, named: &Named) -> Option<&[u8]>;
 }
 
 /// No headers (a TCP connection).
 pub struct NoHeaders;
 
 impl Headers for NoHeaders {
-    fn request(&self, _name: &str) -> Option<&[u8]> {
-        None
-    }
-    fn response(&self, _name: &str) -> Option<&[u8]> {
+    fn value(&self, _side: Side, _named: &Named) -> Option<&[u8]> {
         None
     }
 }
@@ -91,13 +88,13 @@ impl Default for Record<'_> {
             bytes_sent: 0,
             grpc_status: None,
             response_micros: None,
-            upstream_host: "",
+            upstream_host: None,
             upstream_cluster: "",
-            upstream_local_address: "",
+            upstream_local_address: None,
             upstream_transport_failure_reason: "",
             upstream_attempts: 0,
-            downstream_remote_address: "",
-            downstream_local_address: "",
+            downstream_remote_address: None,
+            downstream_local_address: None,
             requested_server_name: "",
             downstream_peer_uri_san: "",
             downstream_local_uri_san: "",
@@ -129,8 +126,13 @@ pub const DEFAULT_TEXT: &str = "[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORI
 #[derive(Clone, Debug)]
 pub struct Format {
     shape: Shape,
+    /// By [`Side`].
+    names: [Vec<String>; 3],
     query: bool,
 }
+
+/// Room for a usual line, so that it does not grow bit by bit.
+const LINE_BYTES: usize = 256;
 
 #[derive(Clone, Debug)]
 enum Shape {
@@ -139,24 +141,45 @@ enum Shape {
 }
 
 impl Format {
+    /// Gives each name its place.
+    fn of(mut shape: Shape) -> Self {
+        let mut names = <[Vec<String>; 3]>::default();
+        let ops: Vec<&mut Op> = match &mut shape {
+            Shape::Text(ops) => ops.iter_mut().collect(),
+            Shape::Json(members) => members.iter_mut().flat_map(|(_, ops)| ops).collect(),
+        };
+        for op in ops {
+            let Op::Header { first, other, .. } = op else { continue };
+            for named in [Some(first), other.as_mut()].into_iter().flatten() {
+                let Some(side) = named.side() else { continue };
+                let known = &mut names[side as usize];
+                named.place = known.iter().position(|name| *name == named.name).unwrap_or_else(|| {
+                    known.push(named.name.clone());
+                    known.len() - 1
+                });
+            }
+        }
+        Self { shape, names, query: false }
+    }
+
     /// Reads a text format.
     ///
     /// # Errors
     /// On the first operator that is unknown or malformed, with its column.
     pub fn parse(format: &str) -> Result<Self, FormatError> {
-        Ok(Self { shape: Shape::Text(parse::parse(format)?), query: false })
+        Ok(Self::of(Shape::Text(parse::parse(format)?)))
     }
 
     /// Envoy's default line.
     pub fn text() -> Self {
         // The constant parses (a test says so); an empty format would still give one line a request.
-        Self::parse(DEFAULT_TEXT).unwrap_or(Self { shape: Shape::Text(Vec::new()), query: false })
+        Self::parse(DEFAULT_TEXT).unwrap_or_else(|_| Self::of(Shape::Text(Vec::new())))
     }
 
     /// One JSON object a line, with the default keys.
     pub fn json() -> Self {
         Self::json_of(json::DEFAULT_KEYS.iter().map(|(key, format)| (*key, *format)))
-            .unwrap_or(Self { shape: Shape::Json(Vec::new()), query: false })
+            .unwrap_or_else(|_| Self::of(Shape::Json(Vec::new())))
     }
 
     /// One JSON object a line: keys and the format of each value (Envoy's `json_format`). A value of a
@@ -173,7 +196,7 @@ impl Format {
             })?;
             members.push((key.to_owned(), ops));
         }
-        Ok(Self { shape: Shape::Json(members), query: false })
+        Ok(Self::of(Shape::Json(members)))
     }
 
     /// Whether paths keep their query string.
@@ -183,11 +206,18 @@ impl Format {
         self
     }
 
+    /// The names that [`Headers`] will be asked for on one side, by place, so that whoever keeps headers for the line
+    /// keeps no others.
+    pub fn header_names(&self, side: Side) -> &[String] {
+        &self.names[side as usize]
+    }
+
     /// Appends the record's line to `out`, with its line break.
     pub fn render(&self, record: &Record<'_>, out: &mut Vec<u8>) {
         let view = ops::View { record, query: self.query };
         match &self.shape {
             Shape::Text(ops) => {
+                out.reserve(LINE_BYTES);
                 for op in ops {
                     op.text(&view, out);
                 }

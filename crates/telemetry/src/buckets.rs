@@ -230,19 +230,34 @@ impl Window {
     }
 }
 
-/// Adds up what several workers took: one increment a window, oldest first, cells in key order.
+/// Adds up what several workers took: one increment a window, oldest first, each cell once. What only
+/// one worker counted is handed on as it is.
 pub fn merge(taken: impl IntoIterator<Item = Increment>) -> Vec<Increment> {
-    let mut windows: BTreeMap<u64, BTreeMap<CellKey, Cell>> = BTreeMap::new();
+    let mut windows: BTreeMap<u64, Vec<Vec<(CellKey, Cell)>>> = BTreeMap::new();
     for increment in taken {
-        let cells = windows.entry(increment.start_unix).or_default();
-        for (key, cell) in increment.cells {
-            cells.entry(key).or_default().merge(&cell);
+        windows.entry(increment.start_unix).or_default().push(increment.cells);
+    }
+    windows.into_iter().map(|(start_unix, parts)| Increment { start_unix, cells: summed(parts) }).collect()
+}
+
+fn summed(parts: Vec<Vec<(CellKey, Cell)>>) -> Vec<(CellKey, Cell)> {
+    let mut parts = parts.into_iter();
+    let mut cells = parts.next().unwrap_or_default();
+    if parts.len() == 0 {
+        return cells;
+    }
+    let mut places: HashMap<CellKey, usize> =
+        cells.iter().enumerate().map(|(place, (key, _))| (key.clone(), place)).collect();
+    for (key, cell) in parts.flatten() {
+        match places.get(&key).and_then(|place| cells.get_mut(*place)) {
+            Some((_, known)) => known.merge(&cell),
+            None => {
+                places.insert(key.clone(), cells.len());
+                cells.push((key, cell));
+            }
         }
     }
-    windows
-        .into_iter()
-        .map(|(start_unix, cells)| Increment { start_unix, cells: cells.into_iter().collect() })
-        .collect()
+    cells
 }
 
 #[cfg(test)]

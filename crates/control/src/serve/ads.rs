@@ -119,6 +119,7 @@ fn view(node: &Node, namespace: &str, service: &str, workload: &str) -> Result<P
         app: address("app_address")?.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         // Every Envoy does; ours says so when it does.
         secrets: kind == ProxyKind::Envoy || text("secrets").as_deref() == Some("ads"),
+        tunnels: text("tunnels").as_deref() == Some("h2"),
     })
 }
 

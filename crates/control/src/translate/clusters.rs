@@ -7,11 +7,12 @@ use envoy_types::pb::envoy::config::cluster::v3 as cluster;
 use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream;
 use envoy_types::pb::envoy::r#type::v3::Percent;
+use upstream::http_protocol_options::explicit_http_config::ProtocolConfig;
 use weft_model::{LoadBalancingPolicy, MtlsMode, TrafficPolicy};
 
 use super::proto::{Stamp, ads, any, duration, uint32};
 use super::reach::Reach;
-use super::view::ProxyKind;
+use super::view::{ProxyKind, ProxyView};
 use super::{Made, endpoints, names, tls, traffic};
 use crate::snapshot::{Port, ServiceView, Snapshot};
 
@@ -30,7 +31,7 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) {
     for id in reach.member_clusters() {
         let Some(service) = made.snapshot.services.get(id).cloned() else { continue };
         for port in &service.ports {
-            let cluster = member(made.snapshot, made.view.kind, &service, port);
+            let cluster = member(made.snapshot, made.view, &service, port);
             made.builder.message(cluster.name.clone(), &cluster);
             let assignment = endpoints::of(made.snapshot, made.view.kind, &service, port);
             made.builder.message(assignment.cluster_name.clone(), &assignment);
@@ -54,7 +55,8 @@ pub fn nowhere(name: String) -> cluster::Cluster {
 }
 
 /// The cluster of one port of a member service.
-pub fn member(snapshot: &Snapshot, kind: ProxyKind, service: &ServiceView, port: &Port) -> cluster::Cluster {
+pub fn member(snapshot: &Snapshot, view: &ProxyView, service: &ServiceView, port: &Port) -> cluster::Cluster {
+    let kind = view.kind;
     let name = names::outbound(&service.id, port.port);
     let policy = traffic::for_service(snapshot, "Service", &service.id, port.name.as_deref());
     let index = service.ports.iter().position(|p| p == port).unwrap_or(0);
@@ -71,11 +73,35 @@ pub fn member(snapshot: &Snapshot, kind: ProxyKind, service: &ServiceView, port:
     made.eds_cluster_config =
         Some(cluster::cluster::EdsClusterConfig { eds_config: Some(ads()), service_name: name });
     made.metadata = Some(stamp.metadata());
+    let tunnels = tunnels(snapshot, view, service, port);
+    if tunnels {
+        made.typed_extension_protocol_options.insert(HTTP_OPTIONS.to_owned(), any(&tunnel_options()));
+    }
     if snapshot.mesh.mtls.mode != MtlsMode::Disabled {
         let sni = endpoints::sni(service, port, &snapshot.zone);
-        made.transport_socket = Some(tls::to_member(kind, &identities(snapshot, service), &sni, http));
+        let alpn: &[&str] = if http || tunnels { &["h2"] } else { &[] };
+        made.transport_socket = Some(tls::to_member(kind, &identities(snapshot, service), &sni, alpn));
     }
     made
+}
+
+/// Whether connections of this view to a TCP port go as CONNECT streams over the few connections that it has with
+/// each instance's proxy. All instances must have a proxy of ours; one that takes no tunnels yet (an older one, one
+/// whose configuration is on its way) chooses no `h2` by ALPN, and gets the bytes as they are.
+pub fn tunnels(snapshot: &Snapshot, view: &ProxyView, service: &ServiceView, port: &Port) -> bool {
+    view.tunnels
+        && view.kind == ProxyKind::Weft
+        && snapshot.mesh.mtls.mode != MtlsMode::Disabled
+        && !port.protocol.is_http()
+        && service.instances.iter().all(|instance| instance.proxy == weft_model::ProxyKind::Weft)
+}
+
+/// HTTP/2 for tunnels. Windows are left to the proxy: what bulk needs is more than requests are given.
+fn tunnel_options() -> upstream::HttpProtocolOptions {
+    explicit(ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions {
+        allow_connect: true,
+        ..Default::default()
+    }))
 }
 
 /// Who may answer for a service: the identities of its instances; before there are any, the one that
@@ -140,9 +166,17 @@ pub fn of_type(kind: cluster::cluster::DiscoveryType) -> cluster::cluster::Clust
     cluster::cluster::ClusterDiscoveryType::Type(kind as i32)
 }
 
-fn http_options(spoken: Spoken, idle: Duration) -> upstream::HttpProtocolOptions {
-    use upstream::http_protocol_options::explicit_http_config::ProtocolConfig;
+fn explicit(protocol: ProtocolConfig) -> upstream::HttpProtocolOptions {
     use upstream::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
+    upstream::HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(protocol),
+        })),
+        ..Default::default()
+    }
+}
+
+fn http_options(spoken: Spoken, idle: Duration) -> upstream::HttpProtocolOptions {
     let protocol = match spoken {
         Spoken::Http1 => ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions::default()),
         Spoken::Http2 => ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions {
@@ -157,10 +191,7 @@ fn http_options(spoken: Spoken, idle: Duration) -> upstream::HttpProtocolOptions
             idle_timeout: Some(duration(idle)),
             ..Default::default()
         }),
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(protocol),
-        })),
-        ..Default::default()
+        ..explicit(protocol)
     }
 }
 

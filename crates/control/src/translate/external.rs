@@ -195,7 +195,7 @@ pub fn virtual_hosts(made: &mut Made<'_>, reach: &Reach, hosts: &mut Vec<route::
             let policy = traffic::for_service(made.snapshot, "ExternalService", id, port.name.as_deref());
             let one = |rewrite: Option<&String>| {
                 if !http {
-                    return vec![routes::tunnel(&stamp, id.to_string(), name.clone())];
+                    return vec![routes::tunnel(&stamp, id.to_string(), name.clone(), false)];
                 }
                 let mut forward = actions::to_cluster(made, policy.as_ref(), false, name.clone());
                 forward.host_rewrite_specifier =

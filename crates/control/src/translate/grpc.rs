@@ -18,7 +18,7 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) {
     for id in reach.member_clusters() {
         let Some(service) = made.snapshot.services.get(id).cloned() else { continue };
         for port in service.ports.iter().filter(|port| port.protocol == Protocol::Http2) {
-            let cluster = clusters::member(made.snapshot, made.view.kind, &service, port);
+            let cluster = clusters::member(made.snapshot, made.view, &service, port);
             made.builder.message(cluster.name.clone(), &cluster);
             let assignment = endpoints::of(made.snapshot, made.view.kind, &service, port);
             made.builder.message(assignment.cluster_name.clone(), &assignment);

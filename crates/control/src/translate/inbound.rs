@@ -42,6 +42,9 @@ const UNLIMITED: u32 = u32::MAX;
 const ANY: &str = "inbound|any";
 const PLAIN: &str = "inbound|plain";
 
+/// What a caller offers by ALPN whose TCP connections come as tunnels. Who offers nothing sends them as they are.
+const TUNNELS: &str = "h2";
+
 /// What the filters are called by which an Envoy's routes give their rules.
 const AUDIT: &str = "weft.audit";
 const DENY: &str = "weft.deny";
@@ -81,9 +84,16 @@ pub fn build(made: &mut Made<'_>) {
             let by_name = port.names.iter().map(|name| names::sni_by_name(name, zone));
             let server_names = [names::sni(*number, zone)].into_iter().chain(by_name).collect();
             let by = Wish { server_names, ..Wish::default() };
-            encrypted.push(chain(made, names::inbound(*number), by, Some(http), filters.clone()));
+            if !http && made.view.tunnels {
+                let name = format!("{}|{TUNNELS}", names::inbound(*number));
+                let by = Wish { protocol: Some(TUNNELS), ..by.clone() };
+                let filters = vec![tunnels(made, *number, port, &rules)];
+                encrypted.push(chain(made, name, by, Some(&[TUNNELS]), filters));
+            }
+            let alpn: &[&str] = if http { &["h2", "http/1.1"] } else { &[] };
+            encrypted.push(chain(made, names::inbound(*number), by, Some(alpn), filters.clone()));
             if nameless == Some(*number) {
-                any = Some(chain(made, ANY.to_owned(), Wish::default(), Some(http), filters.clone()));
+                any = Some(chain(made, ANY.to_owned(), Wish::default(), Some(alpn), filters.clone()));
             }
         }
         if mode != MtlsMode::Strict {
@@ -262,6 +272,7 @@ fn filters(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> V
         filters.push(tcp_proxy(
             names::inbound(number),
             tcp::tcp_proxy::ClusterSpecifier::Cluster(names::inbound(number)),
+            None,
             made,
         ));
         filters
@@ -269,27 +280,68 @@ fn filters(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> V
 }
 
 fn http(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener::Filter {
+    let name = names::inbound(number);
+    let route = route::Route {
+        name: made.view.id().to_string(),
+        r#match: Some(rules::everything()),
+        metadata: stamp(port).map(|stamp| stamp.metadata()),
+        action: Some(route::route::Action::Route(route::RouteAction {
+            cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(name)),
+            // The caller's proxy has the clock; two of them would only disagree.
+            timeout: Some(duration(Duration::ZERO)),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    manager(made, number, port, rules, route, false)
+}
+
+/// Streams of CONNECT, each a TCP connection to this port of the app, whatever name the caller gives. Who may open
+/// them is asked by the rules of bytes: of a CONNECT's head they know nothing.
+fn tunnels(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener::Filter {
+    use route::route_action::upgrade_config::ConnectConfig;
+    let idle = made.snapshot.mesh.defaults.idle_timeout.get();
+    let route = route::Route {
+        name: made.view.id().to_string(),
+        r#match: Some(route::RouteMatch {
+            path_specifier: Some(route::route_match::PathSpecifier::ConnectMatcher(Default::default())),
+            ..Default::default()
+        }),
+        metadata: stamp(port).map(|stamp| stamp.metadata()),
+        action: Some(route::route::Action::Route(route::RouteAction {
+            cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(names::inbound(number))),
+            timeout: Some(duration(Duration::ZERO)),
+            idle_timeout: Some(duration(idle)),
+            upgrade_configs: vec![route::route_action::UpgradeConfig {
+                upgrade_type: "CONNECT".to_owned(),
+                connect_config: Some(ConnectConfig::default()),
+                ..Default::default()
+            }],
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    manager(made, number, port, rules, route, true)
+}
+
+/// The connection manager of an app's port, with the one route that there is.
+fn manager(
+    made: &mut Made<'_>,
+    number: u16,
+    port: &AppPort,
+    rules: &Rules,
+    route: route::Route,
+    tunnels: bool,
+) -> listener::Filter {
     use hcm::http_connection_manager::RouteSpecifier;
     let name = names::inbound(number);
-    let stamp = stamp(port).map(|stamp| stamp.metadata());
     let mut config = route::RouteConfiguration {
         name: name.clone(),
         virtual_hosts: vec![route::VirtualHost {
             name: name.clone(),
             domains: vec!["*".to_owned()],
-            routes: vec![route::Route {
-                name: made.view.id().to_string(),
-                r#match: Some(rules::everything()),
-                metadata: stamp.clone(),
-                action: Some(route::route::Action::Route(route::RouteAction {
-                    cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(name.clone())),
-                    // The caller's proxy has the clock; two of them would only disagree.
-                    timeout: Some(duration(Duration::ZERO)),
-                    ..Default::default()
-                })),
-                ..Default::default()
-            }],
-            metadata: stamp,
+            routes: vec![route],
+            metadata: stamp(port).map(|stamp| stamp.metadata()),
             ..Default::default()
         }],
         ..Default::default()
@@ -313,7 +365,8 @@ fn http(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> list
         filters,
         paths_matter: rules.paths,
         connect: false,
-        tell_caller: true,
+        tunnels,
+        tell_caller: !tunnels,
         // What a caller's framework adds must not cost the call; it must only not reach an app that misreads it.
         underscores: HeadersWithUnderscoresAction::DropHeader,
     };
@@ -382,13 +435,16 @@ fn network_rbac(number: u16, rules: &Rules) -> Vec<listener::Filter> {
     audit.chain(deny).chain([one(Some(&rules.allow), None)]).collect()
 }
 
-/// A TCP proxy as a network filter.
+/// A TCP proxy as a network filter; `tunnel` is the name that a CONNECT says, where connections go in tunnels.
 pub fn tcp_proxy(
     stat_prefix: String,
     to: tcp::tcp_proxy::ClusterSpecifier,
+    tunnel: Option<String>,
     made: &Made<'_>,
 ) -> listener::Filter {
     let proxy = tcp::TcpProxy {
+        tunneling_config: tunnel
+            .map(|hostname| tcp::tcp_proxy::TunnelingConfig { hostname, ..Default::default() }),
         stat_prefix,
         cluster_specifier: Some(to),
         idle_timeout: Some(duration(made.snapshot.mesh.defaults.idle_timeout.get())),
@@ -402,18 +458,19 @@ pub fn tcp_proxy(
 }
 
 /// What a chain is chosen by.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Wish {
     server_names: Vec<String>,
     port: Option<u16>,
+    protocol: Option<&'static str>,
 }
 
-/// A chain; `encrypted` says whether HTTP is inside, and is nothing in the clear.
+/// A chain; `encrypted` says what ALPN offers, and is nothing in the clear.
 fn chain(
     made: &Made<'_>,
     name: String,
     by: Wish,
-    encrypted: Option<bool>,
+    encrypted: Option<&[&str]>,
     filters: Vec<listener::Filter>,
 ) -> listener::FilterChain {
     let transport = if encrypted.is_some() { "tls" } else { "raw_buffer" };
@@ -424,12 +481,13 @@ fn chain(
         filter_chain_match: (inspected || by.port.is_some()).then(|| listener::FilterChainMatch {
             server_names: by.server_names,
             destination_port: by.port.map(|port| uint32(port.into())),
+            application_protocols: by.protocol.into_iter().map(str::to_owned).collect(),
             transport_protocol: if inspected { transport.to_owned() } else { String::new() },
             ..Default::default()
         }),
         filters,
         transport_socket: encrypted
-            .map(|http| tls::from_member(made.view.kind, &made.snapshot.trust_domain, http)),
+            .map(|alpn| tls::from_member(made.view.kind, &made.snapshot.trust_domain, alpn)),
         ..Default::default()
     }
 }

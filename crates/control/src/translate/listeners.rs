@@ -19,7 +19,7 @@ use super::manager::{self, Wanted};
 use super::proto::{Stamp, ads, any, boolean, duration, socket, uint32};
 use super::reach::Reach;
 use super::rules::Rule;
-use super::{Made, actions, external, inbound, names, rules};
+use super::{Made, actions, clusters, external, inbound, names, rules};
 use crate::snapshot::{Port, ServiceView};
 
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ fn outbound(made: &Made<'_>, reach: &Reach, by_name: Vec<ByName>) -> listener::L
                 transport_protocol: "tls".to_owned(),
                 ..Default::default()
             }),
-            filters: vec![inbound::tcp_proxy(name, to, made)],
+            filters: vec![tcp_proxy(made, name, to)],
             ..Default::default()
         });
     }
@@ -113,6 +113,7 @@ fn outbound(made: &Made<'_>, reach: &Reach, by_name: Vec<ByName>) -> listener::L
         filters: Vec::new(),
         paths_matter: paths_matter(made, reach),
         connect: true,
+        tunnels: false,
         tell_caller: false,
         // The app's own words, and services outside may want them; a member's proxy leaves them out by itself.
         underscores: HeadersWithUnderscoresAction::Allow,
@@ -200,6 +201,29 @@ fn tcp_clusters(made: &mut Made<'_>, service: &ServiceView, port: &Port) -> Clus
     ClusterSpecifier::Cluster(names::outbound(&service.id, port.port))
 }
 
+/// A TCP proxy, by tunnels where all clusters are of them.
+fn tcp_proxy(made: &Made<'_>, name: String, to: ClusterSpecifier) -> listener::Filter {
+    let clusters: Vec<&str> = match &to {
+        ClusterSpecifier::Cluster(name) => vec![name],
+        ClusterSpecifier::WeightedClusters(split) => {
+            split.clusters.iter().map(|cluster| cluster.name.as_str()).collect()
+        }
+    };
+    let hosts: Option<Vec<String>> = clusters.into_iter().map(|cluster| tunnel(made, cluster)).collect();
+    // The name is for whoever reads a capture: the other proxy knows its port.
+    let hostname = hosts.and_then(|hosts| hosts.into_iter().next());
+    inbound::tcp_proxy(name, to, hostname, made)
+}
+
+/// The name of what a cluster leads to, if it leads there by tunnels.
+fn tunnel(made: &Made<'_>, cluster: &str) -> Option<String> {
+    let (id, number) = names::service_of(cluster)?;
+    let service = made.snapshot.services.get(&id)?;
+    let port = service.port(number)?;
+    clusters::tunnels(made.snapshot, made.view, service, port)
+        .then(|| format!("{}.{}.{}:{number}", id.name, id.namespace, made.snapshot.zone))
+}
+
 fn service_stamp<'a>(service: &'a ServiceView, port: &Port) -> Stamp<'a> {
     let index = service.ports.iter().position(|p| p == port).unwrap_or(0);
     Stamp {
@@ -224,7 +248,7 @@ fn virtual_address(
         address: Some(socket(SocketAddr::new(IpAddr::V4(vip), port))),
         bind_to_port: Some(boolean(false)),
         filter_chains: vec![listener::FilterChain {
-            filters: vec![inbound::tcp_proxy(stat_prefix, to, made)],
+            filters: vec![tcp_proxy(made, stat_prefix, to)],
             ..Default::default()
         }],
         metadata: Some(stamp.metadata()),

@@ -26,6 +26,9 @@ const STREAM_IDLE: Duration = Duration::from_secs(300);
 const STREAMS_MAX: u32 = 100;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// For bulk; and all tunnels of a connection have room at once, so that one which nobody reads stops no other.
+const TUNNEL_STREAM_WINDOW: u32 = 256 * 1024;
+const TUNNEL_CONNECTION_WINDOW: u32 = STREAMS_MAX * TUNNEL_STREAM_WINDOW;
 
 /// What differs from one connection manager to another.
 pub struct Wanted {
@@ -39,6 +42,8 @@ pub struct Wanted {
     pub paths_matter: bool,
     /// Whether CONNECT is taken.
     pub connect: bool,
+    /// Whether CONNECT by HTTP/2 is all that comes, with a TCP connection in each stream.
+    pub tunnels: bool,
     /// Whether the caller's identity is told to the app.
     pub tell_caller: bool,
     /// What becomes of header fields with a `_` in their names: many an app takes `x_role` for `x-role`, which
@@ -49,10 +54,15 @@ pub struct Wanted {
 /// A connection manager as a network filter.
 pub fn filter(mesh: &Mesh, wanted: Wanted) -> listener::Filter {
     let upgrade = |kind: &str| UpgradeConfig { upgrade_type: kind.to_owned(), ..Default::default() };
-    let mut upgrades = vec![upgrade("websocket")];
-    if wanted.connect {
-        upgrades.push(upgrade("CONNECT"));
-    }
+    let websocket = (!wanted.tunnels).then(|| upgrade("websocket"));
+    let connect = (wanted.connect || wanted.tunnels).then(|| upgrade("CONNECT"));
+    let upgrades = websocket.into_iter().chain(connect).collect();
+    let idle = mesh.defaults.idle_timeout.get();
+    let (codec, stream_idle, windows) = if wanted.tunnels {
+        (CodecType::Http2, idle, (TUNNEL_STREAM_WINDOW, TUNNEL_CONNECTION_WINDOW))
+    } else {
+        (CodecType::Auto, STREAM_IDLE, (STREAM_WINDOW, CONNECTION_WINDOW))
+    };
     let escaped = if wanted.paths_matter {
         PathWithEscapedSlashesAction::RejectRequest
     } else {
@@ -61,7 +71,7 @@ pub fn filter(mesh: &Mesh, wanted: Wanted) -> listener::Filter {
     let mut filters = wanted.filters;
     filters.push(router());
     let manager = hcm::HttpConnectionManager {
-        codec_type: CodecType::Auto as i32,
+        codec_type: codec as i32,
         stat_prefix: wanted.stat_prefix,
         http_filters: filters,
         route_specifier: Some(wanted.routes),
@@ -70,17 +80,17 @@ pub fn filter(mesh: &Mesh, wanted: Wanted) -> listener::Filter {
         path_with_escaped_slashes_action: escaped as i32,
         max_request_headers_kb: Some(uint32(HEAD_KIB_MAX)),
         request_headers_timeout: Some(duration(HEAD_TIMEOUT)),
-        stream_idle_timeout: Some(duration(STREAM_IDLE)),
+        stream_idle_timeout: Some(duration(stream_idle)),
         common_http_protocol_options: Some(core::HttpProtocolOptions {
-            idle_timeout: Some(duration(mesh.defaults.idle_timeout.get())),
+            idle_timeout: Some(duration(idle)),
             max_headers_count: Some(uint32(HEADERS_MAX)),
             headers_with_underscores_action: wanted.underscores as i32,
             ..Default::default()
         }),
         http2_protocol_options: Some(core::Http2ProtocolOptions {
             max_concurrent_streams: Some(uint32(STREAMS_MAX)),
-            initial_stream_window_size: Some(uint32(STREAM_WINDOW)),
-            initial_connection_window_size: Some(uint32(CONNECTION_WINDOW)),
+            initial_stream_window_size: Some(uint32(windows.0)),
+            initial_connection_window_size: Some(uint32(windows.1)),
             allow_connect: true,
             ..Default::default()
         }),

@@ -26,6 +26,13 @@ pub fn outbound(service: &ServiceId, port: u16) -> String {
     format!("outbound|{port}|{}.{}", service.name, service.namespace)
 }
 
+/// Whose port it is, of a name by [`outbound`].
+pub fn service_of(cluster: &str) -> Option<(ServiceId, u16)> {
+    let (port, service) = cluster.strip_prefix("outbound|")?.split_once('|')?;
+    let (name, namespace) = service.split_once('.')?;
+    Some((ServiceId::new(namespace, name), port.parse().ok()?))
+}
+
 /// The app behind this proxy.
 pub fn inbound(port: u16) -> String {
     format!("inbound|{port}")

@@ -5,7 +5,7 @@ use envoy_types::pb::envoy::config::route::v3 as route;
 
 use super::proto::Stamp;
 use super::reach::Reach;
-use super::{Made, actions, external, names, rules};
+use super::{Made, actions, clusters, external, names, rules};
 use crate::snapshot::{Port, ServiceView};
 
 /// The route configuration `outbound`.
@@ -35,7 +35,9 @@ fn virtual_host(made: &mut Made<'_>, service: &ServiceView, port: &Port) -> rout
     let routes = if port.protocol.is_http() {
         routes(made, service, port)
     } else {
-        vec![tunnel(&stamp(service, port), service_route(service), names::outbound(&service.id, port.port))]
+        let sent_on = clusters::tunnels(made.snapshot, made.view, service, port);
+        let cluster = names::outbound(&service.id, port.port);
+        vec![tunnel(&stamp(service, port), service_route(service), cluster, sent_on)]
     };
     route::VirtualHost {
         name,
@@ -81,8 +83,9 @@ pub fn routes(made: &mut Made<'_>, service: &ServiceView, port: &Port) -> Vec<ro
 /// As long as a TCP connection without a tunnel.
 const TUNNEL_IDLE: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// CONNECT to a port that speaks no HTTP: the tunnel ends here and its bytes go on.
-pub fn tunnel(stamp: &Stamp<'_>, name: String, cluster: String) -> route::Route {
+/// CONNECT to a port that speaks no HTTP: the tunnel ends here and its bytes go on, or it is `sent_on` to the
+/// other proxy as it is.
+pub fn tunnel(stamp: &Stamp<'_>, name: String, cluster: String, sent_on: bool) -> route::Route {
     use route::route_action::upgrade_config::ConnectConfig;
     use route::route_action::{ClusterSpecifier, UpgradeConfig};
     route::Route {
@@ -99,7 +102,7 @@ pub fn tunnel(stamp: &Stamp<'_>, name: String, cluster: String) -> route::Route 
             idle_timeout: Some(super::proto::duration(TUNNEL_IDLE)),
             upgrade_configs: vec![UpgradeConfig {
                 upgrade_type: "CONNECT".to_owned(),
-                connect_config: Some(ConnectConfig::default()),
+                connect_config: (!sent_on).then(ConnectConfig::default),
                 ..Default::default()
             }],
             ..Default::default()

@@ -22,6 +22,7 @@ struct Scope {
     namespace: String,
     kind: ProxyKind,
     secrets: bool,
+    tunnels: bool,
     reach: Reach,
 }
 
@@ -66,6 +67,7 @@ impl Shared {
             namespace: view.namespace.clone(),
             kind: view.kind,
             secrets: view.secrets,
+            tunnels: view.tunnels,
             reach: reach.clone(),
         };
         // Held while it is made: of many that come at once one makes it, and the others wait for less time

@@ -34,6 +34,7 @@ fn view(kind: ProxyKind) -> ProxyView {
         outbound: "127.0.0.2:15001".parse().unwrap(),
         app: "127.0.0.1".parse().unwrap(),
         secrets: true,
+        tunnels: true,
     }
 }
 
@@ -110,13 +111,13 @@ fn in_the_clear_ports_are_told_apart_by_where_a_captured_connection_was_going() 
         assert_eq!(chains(mode, ports), (wanted.to_owned(), filters.to_owned(), codes.to_owned()), "{mode}");
     };
     let plain = "inbound|plain|5432 inbound|plain|8080 inbound|plain";
-    let tls = "inbound|5432 inbound|8080 inbound|any";
+    let tls = "inbound|5432|h2 inbound|5432 inbound|8080 inbound|any";
     expect("Strict", &two, (tls, "tls_inspector", ""));
     expect("Permissive", &two, (&format!("{tls} {plain}"), "original_dst tls_inspector", "WFT0915"));
     expect("Disabled", &two, (plain, "original_dst", "WFT0915"));
     let one = json!([{"name": "tcp-a", "port": 5432}]);
     expect("Disabled", &one, ("inbound|plain", "", ""));
-    expect("Permissive", &one, ("inbound|5432 inbound|plain", "tls_inspector", ""));
+    expect("Permissive", &one, ("inbound|5432|h2 inbound|5432 inbound|plain", "tls_inspector", ""));
 }
 
 #[test]
@@ -360,4 +361,78 @@ fn names_with_an_underscore_go_from_what_comes_in() {
         }
         assert!(found > 0, "{name} has no HTTP");
     }
+}
+
+/// A database of its own port, with an instance before which stands a proxy of this kind.
+fn db(proxy: &str) -> [(Kind, &'static str, Value); 2] {
+    let spec = json!({
+        "service": "db", "address": "127.0.0.5", "inboundPort": 15006, "ports": [{"port": 5432}],
+        "identity": "spiffe://mesh.internal/ns/default/sa/db", "proxy": {"kind": proxy},
+    });
+    let service = json!({
+        "selector": {"app": "db"}, "clusterIP": "10.1.2.3", "ports": [{"name": "tcp", "port": 5432}],
+    });
+    [(Kind::Service, "db", service), (Kind::Workload, "db-1", spec)]
+}
+
+fn listener_of(made: &Translation, name: &str) -> Listener {
+    made.resources.get(weft_xds::LDS, name).unwrap().decode().unwrap()
+}
+
+#[test]
+fn tcp_between_our_proxies_goes_in_tunnels_and_by_all_others_as_it_is() {
+    let asked = |objects: &[(Kind, &str, Value)], view: &ProxyView| {
+        let made = for_view(&snapshot(objects), view);
+        let cluster = cluster(&made, "outbound|5432|db.default");
+        let alpn = tls(&cluster).map(|tls| tls.common_tls_context.unwrap().alpn_protocols);
+        let listener = &made.resources.get(weft_xds::LDS, "vip|10.1.2.3|5432").unwrap().body.value;
+        let name = b"db.default.mesh.internal:5432";
+        let by_connect = listener.windows(name.len()).any(|part| part == name);
+        let http2 = !cluster.typed_extension_protocol_options.is_empty();
+        assert_eq!((http2, alpn.unwrap_or_default() == ["h2"]), (by_connect, by_connect));
+        by_connect
+    };
+    let (ours, envoy) = (view(ProxyKind::Weft), view(ProxyKind::Envoy));
+    assert!(asked(&db("weft"), &ours));
+    assert!(!asked(&db("weft"), &ProxyView { tunnels: false, ..ours.clone() }), "an older proxy of ours");
+    assert!(!asked(&db("weft"), &envoy), "an Envoy");
+    for other in ["envoy", "none", "grpc"] {
+        assert!(!asked(&db(other), &ours), "{other}");
+    }
+    // One instance that takes none is enough.
+    let mixed = json!({
+        "service": "db", "address": "127.0.0.6", "inboundPort": 15006, "ports": [{"port": 5432}],
+        "identity": "spiffe://mesh.internal/ns/default/sa/db", "proxy": {"kind": "none"},
+    });
+    let [service, workload] = db("weft");
+    assert!(!asked(&[service, workload, (Kind::Workload, "db-2", mixed)], &ours));
+    let off = (Kind::Mesh, "default", json!({"mtls": {"mode": "Disabled"}}));
+    let [service, workload] = db("weft");
+    assert!(!asked(&[service, workload, off], &ours), "without TLS there is no ALPN");
+}
+
+#[test]
+fn a_tcp_port_takes_tunnels_by_alpn_beside_bytes_as_they_are() {
+    let snapshot = snapshot(&db("weft"));
+    let at = |kind, tunnels| {
+        let view = ProxyView { service: "db".into(), workload: "db-1".into(), tunnels, ..view(kind) };
+        let made = for_view(&snapshot, &view);
+        let chains = listener_of(&made, "inbound").filter_chains;
+        let chains = chains.into_iter().map(|chain| {
+            let matched = chain.filter_chain_match.unwrap();
+            assert_eq!(matched.server_names, ["p5432.mesh.internal"]);
+            let last = chain.filters.last().unwrap().name.rsplit('.').next().unwrap().to_owned();
+            (matched.application_protocols.join(","), last)
+        });
+        let routed = made.resources.get(weft_xds::RDS, "inbound|5432").is_some();
+        (chains.collect::<Vec<_>>(), routed)
+    };
+    let both = vec![
+        ("h2".to_owned(), "http_connection_manager".to_owned()),
+        (String::new(), "tcp_proxy".to_owned()),
+    ];
+    assert_eq!(at(ProxyKind::Weft, true), (both.clone(), false));
+    assert_eq!(at(ProxyKind::Envoy, true), (both.clone(), true), "its policies are at the routes");
+    assert_eq!(at(ProxyKind::Envoy, false), (both[1..].to_vec(), false));
+    assert_eq!(at(ProxyKind::Weft, false), (both[1..].to_vec(), false));
 }

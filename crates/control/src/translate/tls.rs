@@ -116,10 +116,9 @@ pub fn to_member(
     kind: ProxyKind,
     identities: &BTreeSet<String>,
     sni: &str,
-    http: bool,
+    alpn: &[&str],
 ) -> core::TransportSocket {
     let peers = identities.iter().map(|id| uri(exact(id.as_str()))).collect();
-    let alpn: &[&str] = if http { &["h2"] } else { &[] };
     let context = tls::UpstreamTlsContext {
         common_tls_context: Some(member(kind, alpn, peers)),
         sni: sni.to_owned(),
@@ -129,8 +128,7 @@ pub fn to_member(
 }
 
 /// From a member: any identity of the trust domain may shake hands; authorization says what it may do.
-pub fn from_member(kind: ProxyKind, trust_domain: &str, http: bool) -> core::TransportSocket {
-    let alpn: &[&str] = if http { &["h2", "http/1.1"] } else { &[] };
+pub fn from_member(kind: ProxyKind, trust_domain: &str, alpn: &[&str]) -> core::TransportSocket {
     let peers = vec![uri(prefix(format!("spiffe://{trust_domain}/")))];
     let context = tls::DownstreamTlsContext {
         common_tls_context: Some(member(kind, alpn, peers)),

@@ -56,6 +56,9 @@ pub struct ProxyView {
     /// Whether it takes secrets by name over the stream of its configuration. Without that no private key is
     /// sent to it.
     pub secrets: bool,
+    /// Whether it takes TCP connections as tunnels, and if it is ours sends them so: `node.metadata["tunnels"]` is
+    /// `h2`. An Envoy of which its operator says that takes them.
+    pub tunnels: bool,
 }
 
 impl ProxyView {

@@ -79,6 +79,9 @@ table! {
     WFT0018 Info "A ReferenceGrant names a namespace or an object that is not there"
         "It permits nothing now, and will permit whoever comes by that name."
         "Correct the name, or remove the grant.";
+    WFT0019 Warning "A Service has a port that the mesh does not carry"
+        "Such traffic goes past the mesh: nobody encrypts it, knows its sender or asks a policy, and the Service's virtual address does not take it."
+        "Guard the port by other means, such as a NetworkPolicy or DTLS of the app's own, or let the app speak TCP.";
     WFT0900 Error "A stored object can't be read"
         "Its last good reading stays in force."
         "Write the object again.";

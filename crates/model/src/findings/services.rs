@@ -1,6 +1,6 @@
-//! Findings on services: whether anybody answers, and whether what TLS needs is there.
+//! Findings on services: whether anybody answers, whether the mesh carries it, and whether what TLS needs is there.
 
-use super::codes::{WFT0007, WFT0011};
+use super::codes::{WFT0007, WFT0011, WFT0019};
 use super::{Finding, View};
 use crate::names;
 use crate::object::{Body, Object};
@@ -9,7 +9,10 @@ use crate::spec::{ExternalService, Service, ServiceType};
 pub fn look(view: &View<'_>, found: &mut Vec<Finding>) {
     for object in view.objects {
         match &object.body {
-            Body::Service(service) => selects_somebody(view, object, service, found),
+            Body::Service(service) => {
+                selects_somebody(view, object, service, found);
+                is_carried(object, service, found);
+            }
             Body::ExternalService(external) => secrets(view, object, external, found),
             _ => {}
         }
@@ -28,6 +31,15 @@ fn selects_somebody(view: &View<'_>, object: &Object, service: &Service, found: 
         let message =
             format!("no Workload of namespace {} carries {}", object.meta.namespace, pairs.join(", "));
         found.push(Finding::new(WFT0007, object, message));
+    }
+}
+
+fn is_carried(object: &Object, service: &Service, found: &mut Vec<Finding>) {
+    for port in &service.ports {
+        if let Some(protocol) = port.protocol.as_deref().filter(|protocol| *protocol != "TCP") {
+            let message = format!("port {} is {protocol}, and goes past the mesh", port.port);
+            found.push(Finding::new(WFT0019, object, message));
+        }
     }
 }
 

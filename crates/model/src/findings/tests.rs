@@ -152,6 +152,21 @@ fn policies_and_their_targets() {
 }
 
 #[test]
+fn a_port_that_is_not_carried_is_told() {
+    let service = |protocols: &str| {
+        format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: names}}, spec: {{ports: [{protocols}]}}}}"
+        )
+    };
+    check(
+        "datagrams",
+        &service("{name: dns, port: 53, protocol: UDP}, {name: dns-tcp, port: 53, protocol: TCP}"),
+        &["WFT0019 warning Service default/names: port 53 is UDP, and goes past the mesh"],
+    );
+    check("streams", &service("{name: dns-tcp, port: 53, protocol: TCP}, {name: http, port: 80}"), &[]);
+}
+
+#[test]
 fn services_need_workloads_and_external_ones_their_secrets() {
     check(
         "nobody selected",

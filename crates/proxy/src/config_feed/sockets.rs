@@ -1,5 +1,5 @@
 //! The listeners' sockets: opened before a listener is accepted, handed to the workers after the first table that has
-//! it, closed when none wants them any more. Who connects in between waits in the kernel's backlog: a worker that
+//! it, each to one of them, closed when none wants them any more. Who connects in between waits in the kernel's backlog: a worker that
 //! accepts without knowing the listener could only close.
 
 use std::{
@@ -19,9 +19,13 @@ use crate::{
 
 impl State {
     pub(super) fn hand_out(&mut self, role: Role, reserved: Reserved) {
-        self.bound.insert(reserved.address);
-        for (worker, socket) in self.workers.iter().zip(reserved.sockets) {
-            worker.send(Command::Listen { role, address: reserved.address, socket });
+        let Reserved { address, socket } = reserved;
+        self.bound.insert(address);
+        // One after the other: a worker that is busy with accepting has its own share of the sockets only.
+        let next = self.listens % self.workers.len().max(1);
+        self.listens += 1;
+        if let Some(worker) = self.workers.get(next) {
+            worker.send(Command::Listen { role, address, socket });
         }
     }
 
@@ -34,10 +38,11 @@ impl State {
                 continue;
             }
             let purpose = format!("listener {}", listener.name);
-            let reserved = reserve(address, self.workers.len(), &purpose)
-                .map_err(|error| format!("{}: address: {error}", listener.name))?;
+            let reserved =
+                reserve(address, &purpose).map_err(|error| format!("{}: address: {error}", listener.name))?;
             opened.push(reserved);
         }
+        self.bind_datagrams(listeners)?;
         self.bound.extend(opened.iter().map(|reserved| reserved.address));
         self.opened.extend(opened);
         Ok(())
@@ -48,10 +53,12 @@ impl State {
         for reserved in std::mem::take(&mut self.opened) {
             self.hand_out(Role::Configured, reserved);
         }
+        self.hand_out_datagrams();
     }
 
     /// Closes sockets that no listener wants any more.
     pub(super) fn unbind(&mut self) {
+        self.unbind_datagrams();
         let wanted: HashSet<SocketAddr> =
             self.staged.listeners.values().filter_map(|listener| listener.address).collect();
         let gone: Vec<SocketAddr> = self
@@ -85,6 +92,6 @@ impl State {
                 ));
             }
         }
-        Ok(())
+        self.datagram_addresses_differ(fresh, update)
     }
 }

@@ -1,6 +1,6 @@
 //! One try: a connection, the head and body on it, and the head of the answer, or what broke.
 
-use std::{cell::Cell, time::Duration};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
@@ -11,11 +11,12 @@ use super::{
     broken::{Broken, explain},
     forward::Outgoing,
     h1::client::exchange,
-    h2,
+    h2::{self, guarded::OnFlood},
     inbound::Inbound,
     target::Target,
 };
 use crate::{
+    meters,
     peer::Peer,
     record::{EXPECTED_TIMEOUT, PREVIOUS_TRIES, Reach},
     upstream::{
@@ -62,13 +63,14 @@ pub async fn attempt(
     let before = trying.reach.replace(Reach::Callee);
     let mut sent = send(lease, cluster, target, body).await;
     if let Err(broken) = &mut sent
-        && let Some(target) = broken.stale.take()
+        && broken.stale
         && body.can_repeat()
+        && let Some(target) = broken.head.take()
     {
         // An endpoint may close a connection in the moment in which it is used again. That says nothing of the endpoint.
         sent = match self::lease(cluster, endpoint, version, peer, outgoing.limits()).await {
-            Ok(lease) => send(lease, cluster, *target, body).await,
-            Err(error) => Err(Broken::connect(&error, Some(*target))),
+            Ok(lease) => send(lease, cluster, target, body).await,
+            Err(error) => Err(Broken::connect(&error, Some(target))),
         };
     }
     if let Err(broken) = &sent
@@ -103,9 +105,11 @@ async fn send(
         Lease::H1 { connection, generation, reused } => {
             let mut target = target;
             match exchange(&connection, &mut target, body.next_try(), false).await {
-                Ok(response) => {
-                    Ok(Answered { response, lease: Lease::H1 { connection, generation, reused } })
-                }
+                Ok(response) => Ok(Answered {
+                    response,
+                    lease: Lease::H1 { connection, generation, reused },
+                    head: Some(target),
+                }),
                 Err(failed) => Err(Broken::h1(&failed, target, reused)),
             }
         }
@@ -119,6 +123,7 @@ async fn send(
                 Ok(response) => Ok(Answered {
                     response: response.map(Inbound::H2),
                     lease: Lease::H2 { sender, stream, reused },
+                    head: None,
                 }),
                 Err(mut failed) => {
                     let unsent = failed.take_message().map(Target::from_unsent);
@@ -166,6 +171,7 @@ pub async fn lease(
     peer: &Peer,
     limits: &Thresholds,
 ) -> Result<Lease, ConnectError> {
+    let dial = Dial::shared(&cluster.cluster)?;
     let credentials = peer.worker.credentials();
     // Clusters without TLS know no identity: their connections outlive a rotation.
     let generation = match &cluster.cluster.tls {
@@ -189,10 +195,21 @@ pub async fn lease(
     };
     let tls = cluster.tls_settings(alpn, credentials.as_ref())?;
     peer.worker.shard.borrow_mut().add(cluster.meters.connections, 1);
-    let opening = Opening { version, tls, dial: Dial::of(&cluster.cluster), h2, held, generation };
+    let (random, on_flood) = (peer.worker.random(), on_flood(cluster, peer));
+    let opening = Opening { version, tls, dial, h2, held, generation, random, on_flood };
     let opened = endpoint.pool.open(opening).await;
     cluster.note_connection(endpoint, &opened);
     opened
+}
+
+/// Counts the floods of this cluster's endpoints.
+fn on_flood(cluster: &ClusterState, peer: &Peer) -> OnFlood {
+    let (worker, cluster) = (Rc::clone(&peer.worker), Arc::clone(&cluster.cluster));
+    Rc::new(move |flood| {
+        let counter = meters::upstream_http2_floods(&worker.settings.registry, &cluster.name, flood.label());
+        worker.shard.borrow_mut().add(counter, 1);
+        tracing::warn!(cluster = %cluster.name, %flood, "an upstream's HTTP/2 connection is ended");
+    })
 }
 
 /// The right to one more connection. An endpoint without any gets one whatever the limit, as in Envoy: else idle
@@ -245,4 +262,6 @@ async fn queued(
 pub struct Answered {
     pub response: Response<Inbound>,
     pub lease: Lease,
+    /// What was sent, for another try; HTTP/2 uses it up.
+    pub head: Option<Target>,
 }

@@ -14,8 +14,8 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{headers::clean_trailers, inbound::Inbound, quiet::Watch};
-use crate::record::{RequestRecord, flags};
+use super::{h2::pace::Pace, headers::clean_trailers, inbound::Inbound, quiet::Watch};
+use crate::record::{Recording, flags};
 
 /// The one error of bodies; its text says which side and what.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -24,7 +24,8 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// frame the whole body is still here for the next.
 #[derive(Clone)]
 pub struct RequestBody {
-    shared: Rc<Shared>,
+    /// `None`: there is no body, or it has ended with the head.
+    shared: Option<Rc<Shared>>,
 }
 
 struct Shared {
@@ -49,49 +50,52 @@ const COPY_FRAMES_MAX: usize = 64;
 
 impl RequestBody {
     pub fn new(incoming: Inbound) -> RequestBody {
-        let ended = incoming.is_end_stream();
+        if incoming.is_end_stream() {
+            return RequestBody { shared: None };
+        }
         RequestBody {
-            shared: Rc::new(Shared {
-                incoming: RefCell::new((!ended).then_some(incoming)),
+            shared: Some(Rc::new(Shared {
+                incoming: RefCell::new(Some(incoming)),
                 current: Cell::new(0),
                 touched: Cell::new(false),
                 bytes: Cell::new(0),
-                ended: Cell::new(ended),
+                ended: Cell::new(false),
                 copies: RefCell::default(),
-            }),
+            })),
         }
     }
 
     /// A body that follows this one, for a mirrored request.
     pub fn copy(&self) -> TryBody {
-        if self.ended() {
+        let Some(shared) = self.shared.as_ref().filter(|shared| !shared.ended.get()) else {
             return TryBody::empty();
-        }
+        };
         let (sender, receiver) = mpsc::channel(COPY_FRAMES_MAX);
-        self.shared.copies.borrow_mut().push(sender);
+        shared.copies.borrow_mut().push(sender);
         TryBody { copy: Some(receiver), ..TryBody::empty() }
     }
 
     /// The body for the next try; earlier tries end here.
     pub fn next_try(&self) -> TryBody {
-        let current = self.shared.current.get() + 1;
-        self.shared.current.set(current);
-        TryBody { shared: Some(Rc::clone(&self.shared)), number: current, copy: None }
+        let Some(shared) = &self.shared else { return TryBody::empty() };
+        let current = shared.current.get() + 1;
+        shared.current.set(current);
+        TryBody { shared: Some(Rc::clone(shared)), number: current, copy: None }
     }
 
     /// Whether another try could send the same body: nothing of it was read yet.
     pub fn can_repeat(&self) -> bool {
-        !self.shared.touched.get()
+        self.shared.as_ref().is_none_or(|shared| !shared.touched.get())
     }
 
     /// Bytes read from the client so far.
     pub fn bytes(&self) -> u64 {
-        self.shared.bytes.get()
+        self.shared.as_ref().map_or(0, |shared| shared.bytes.get())
     }
 
     /// Whether the client has sent all of it.
     pub fn ended(&self) -> bool {
-        self.shared.ended.get()
+        self.shared.as_ref().is_none_or(|shared| shared.ended.get())
     }
 }
 
@@ -205,10 +209,12 @@ impl Body for TryBody {
 /// the last byte went out, or when the client left.
 pub struct ResponseBody {
     source: Source,
-    record: Option<Box<RequestRecord>>,
+    record: Option<Recording>,
     /// Ends an answer in which nothing moves.
     watch: Option<Watch>,
     deadline: Deadline,
+    /// Whoever runs the stream wants to know whether it waits for us or for its client.
+    pace: Option<Rc<Pace>>,
 }
 
 /// When an answer must be complete, where a route says so; the timer is made only if the answer has to be waited for.
@@ -238,24 +244,30 @@ enum Source {
 
 impl ResponseBody {
     /// Our own answer.
-    pub fn text(text: Bytes, record: Option<Box<RequestRecord>>) -> ResponseBody {
+    pub fn text(text: Bytes, record: Option<Recording>) -> ResponseBody {
         let source = if text.is_empty() { Source::Empty } else { Source::Text(text) };
-        ResponseBody { source, record, watch: None, deadline: Deadline::None }
+        ResponseBody { source, record, watch: None, deadline: Deadline::None, pace: None }
     }
 
     /// An upstream's answer, which must keep moving and be complete at the deadline.
     pub fn upstream(
         incoming: Inbound,
-        record: Box<RequestRecord>,
+        record: Recording,
         watch: Option<Watch>,
         deadline: Option<Instant>,
     ) -> ResponseBody {
         let deadline = deadline.map_or(Deadline::None, Deadline::At);
-        ResponseBody { source: Source::Upstream(incoming), record: Some(record), watch, deadline }
+        ResponseBody { source: Source::Upstream(incoming), record: Some(record), watch, deadline, pace: None }
+    }
+
+    /// Tells `pace` of all that happens from here on.
+    pub fn follow(&mut self, pace: Rc<Pace>) {
+        pace.begin(self.watch.as_ref().map(Watch::limit));
+        self.pace = Some(pace);
     }
 
     /// The record of an answer that the client does not get; its connection is not used again.
-    pub fn into_record(mut self) -> Option<Box<RequestRecord>> {
+    pub fn into_record(mut self) -> Option<Recording> {
         let mut record = self.record.take()?;
         record.lease = None;
         Some(record)
@@ -294,8 +306,16 @@ impl Body for ResponseBody {
                 Some(Ok(Frame::data(text)))
             }
             Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(cx) {
-                Poll::Ready(frame) => frame,
+                Poll::Ready(frame) => {
+                    if let Some(pace) = &this.pace {
+                        pace.set_waiting(false);
+                    }
+                    frame
+                }
                 Poll::Pending => {
+                    if let Some(pace) = &this.pace {
+                        pace.set_waiting(true);
+                    }
                     return match this.too_late(cx) {
                         Some(error) => Poll::Ready(Some(Err(error))),
                         None => Poll::Pending,

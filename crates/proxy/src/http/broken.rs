@@ -18,27 +18,27 @@ pub struct Broken {
     details: &'static str,
     /// For the log only: it names addresses.
     pub text: String,
-    /// The head, where it was not sent.
-    pub unsent: Option<Target>,
+    /// The head, for another try.
+    pub head: Option<Target>,
     /// No other try may follow: the time is over, or a limit is met.
     pub last: bool,
     /// The other side answered for the stream, so it has read the head.
     pub seen: bool,
-    /// The head, where a kept connection ended without a word and the request may be made twice.
-    pub stale: Option<Box<Target>>,
+    /// A kept connection ended without a word, and the request may be made twice.
+    pub stale: bool,
     /// The endpoint did nothing wrong.
     blameless: bool,
 }
 
 impl Broken {
-    pub fn connect(error: &ConnectError, unsent: Option<Target>) -> Broken {
+    pub fn connect(error: &ConnectError, head: Option<Target>) -> Broken {
         if matches!(error, ConnectError::Overflow) {
             return Broken {
                 flags: flags::OVERFLOW,
                 details: "upstream_overflow",
                 last: true,
                 text: String::new(),
-                ..Broken::connect(&ConnectError::NoCertificate, unsent)
+                ..Broken::connect(&ConnectError::NoCertificate, head)
             };
         }
         Broken {
@@ -47,10 +47,10 @@ impl Broken {
             flags: flags::CONNECT_FAILURE,
             details: "upstream_connection_failure",
             text: explain(error),
-            unsent,
+            head,
             last: false,
             seen: false,
-            stale: None,
+            stale: false,
             blameless: false,
         }
     }
@@ -63,29 +63,28 @@ impl Broken {
             flags: flags::CONNECTION_TERMINATION,
             details: "upstream_reset_before_response_started{connection_termination}",
             text: explain(&failed.cause),
-            unsent: None,
+            stale: reused && failed.written && !failed.heard && target.method.is_idempotent(),
+            head: Some(target),
             last: false,
             seen: failed.heard,
-            stale: None,
             blameless: false,
         };
         let bad_gateway = StatusCode::BAD_GATEWAY;
         match &failed.cause {
             Cause::Io(_) | Cause::Ended if !failed.written => {
-                Broken { failure: Failure::ResetBeforeSent, unsent: Some(target), ..broken }
+                Broken { failure: Failure::ResetBeforeSent, ..broken }
             }
-            Cause::Io(_) | Cause::Ended => {
-                let again = reused && !failed.heard && target.method.is_idempotent();
-                Broken { stale: again.then(|| Box::new(target)), ..broken }
-            }
+            Cause::Io(_) | Cause::Ended => broken,
             Cause::Refused(_) => {
                 let details = "upstream_protocol_error";
-                Broken { status: bad_gateway, flags: flags::UPSTREAM_PROTOCOL, details, ..broken }
+                let flags = flags::UPSTREAM_PROTOCOL;
+                Broken { status: bad_gateway, flags, details, stale: false, ..broken }
             }
             Cause::Unwritable(_) => Broken {
                 status: bad_gateway,
                 details: "request_not_writable",
                 last: true,
+                stale: false,
                 blameless: true,
                 ..broken
             },
@@ -94,6 +93,7 @@ impl Broken {
                 flags: flags::PROTOCOL,
                 details: "request_body_broke_off",
                 last: true,
+                stale: false,
                 blameless: true,
                 ..broken
             },
@@ -113,9 +113,9 @@ impl Broken {
             details: "upstream_reset_before_response_started{connection_termination}",
             text: explain(error),
             seen: unsent.is_none() && reset_by_peer(error),
-            unsent,
+            head: unsent,
             last: false,
-            stale: None,
+            stale: false,
             blameless: false,
         }
     }
@@ -127,10 +127,10 @@ impl Broken {
             flags: flags::TIMEOUT,
             details: if whole { "upstream_response_timeout" } else { "upstream_per_try_timeout" },
             text: String::new(),
-            unsent: None,
+            head: None,
             last: whole,
             seen: true,
-            stale: None,
+            stale: false,
             blameless: false,
         }
     }

@@ -2,12 +2,12 @@
 //!
 //! Bodies are never stored: a try that took something of the body cannot be repeated, one that did not hands it on.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use http::{Response, StatusCode, Version};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use weft_routing::{
-    Forward, RetryOn, RetryPolicy, Route, Thresholds, VirtualHost,
+    Forward, RetryPolicy, Route, Thresholds, VirtualHost,
     matcher::Picked,
     retry::{self, Decision, Failure, Tried, Why},
 };
@@ -16,14 +16,16 @@ use super::{
     attempt::{Answered, Trying, attempt, send_copy},
     body::{RequestBody, ResponseBody, TryBody},
     broken::Broken,
+    h1::heads,
     inbound::Inbound,
     quiet::{Watch, while_moving},
     reply::{Reason, respond},
     target::Target,
+    timer::Timer,
 };
 use crate::{
     peer::{ChainView, Peer},
-    record::{EXPECTED_TIMEOUT, Kind, PREVIOUS_TRIES, Reach, RequestRecord, UsedLease, flags},
+    record::{EXPECTED_TIMEOUT, Kind, PREVIOUS_TRIES, Reach, Recording, UsedLease, flags},
     upstream::{
         cluster::{ClusterState, EndpointState},
         limits::{Raised, thresholds},
@@ -37,7 +39,7 @@ use crate::{
 /// To the response's head, unless the route says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(15);
 /// A stream in which nothing moves ends after this, unless the configuration says otherwise.
-const STREAM_IDLE: Duration = Duration::from_secs(300);
+pub const STREAM_IDLE: Duration = Duration::from_secs(300);
 /// For our own check of the app.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Tries remembered so as not to meet the same endpoint again.
@@ -79,14 +81,15 @@ pub enum Hop {
     Connect,
 }
 
-type Refusal = (Box<RequestRecord>, Reason);
+type Refusal = (Recording, Reason);
 
 /// Tries until there is an answer, or no reason to try on.
 pub async fn forward(
     outgoing: Outgoing<'_>,
     mut target: Target,
     body: RequestBody,
-    mut record: Box<RequestRecord>,
+    mut record: Recording,
+    timer: &mut Timer,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Outgoing { cluster, peer, forwarding, .. } = outgoing;
     if peer.direction == Direction::Inbound && peer.principal.is_some() {
@@ -118,7 +121,7 @@ pub async fn forward(
     if !forwarding.mirrors.is_empty() {
         mirror(outgoing, &target, &body);
     }
-    let times = Times::of(&outgoing);
+    let times = Times::of(&outgoing, record.started().into());
     let deadline = times.head;
     let safe;
     let policy = match &forwarding.retry {
@@ -141,7 +144,7 @@ pub async fn forward(
         record.raised[2] = Some(Raised::new(&endpoint.active));
         let method = target.method.clone();
         let last_try = record.tries > policy.retries_max || !cluster.counts.may_retry(limits);
-        let spare = (!last_try && keeps_head(policy, cluster)).then(|| target.clone());
+        let spare = (!last_try && loses_head(policy, cluster)).then(|| target.clone());
         let end = match policy.per_try_timeout.filter(|limit| !limit.is_zero()) {
             Some(limit) => {
                 Some(deadline.map_or(Instant::now() + limit, |end| end.min(Instant::now() + limit)))
@@ -150,16 +153,18 @@ pub async fn forward(
         };
         outgoing.name_try(&mut target, &endpoint, record.tries);
         let trying = Trying { reach: &record.reach, end, to_member, tries: record.tries };
-        let trying = attempt(outgoing, &endpoint, target, &body, trying);
-        let ended = match end {
-            Some(end) => timeout_at(end, trying).await.ok(),
-            None => {
-                let watch = Watch::new(&peer.worker, times.idle, Some(body.clone()));
-                while_moving(trying, watch).await
+        let ended = {
+            let mut trying = pin!(attempt(outgoing, &endpoint, target, &body, trying));
+            match end {
+                Some(end) => timer.until(end, trying.as_mut()).await,
+                None => {
+                    let watch = Watch::new(&peer.worker, times.idle, Some(body.clone()));
+                    while_moving(trying.as_mut(), watch).await
+                }
             }
         };
         let (failure, ended) = match ended {
-            Some(Ok(answered)) => match failure_status(&answered.response) {
+            Some(Ok(answered)) => match failure_status(&answered.response, record.is_grpc) {
                 Some(failure) => (failure, Ended::Answered(answered)),
                 None => {
                     cluster.note(&endpoint, Outcome::Good, 0);
@@ -289,11 +294,11 @@ enum Ended {
 impl Ended {
     /// The head to send again: the one given back, else the copy.
     fn spare(mut self, copy: Option<Target>) -> (Option<Target>, Ended) {
-        let unsent = match &mut self {
-            Ended::Broken(broken) => broken.unsent.take(),
-            Ended::Answered(_) => None,
+        let given_back = match &mut self {
+            Ended::Broken(broken) => broken.head.take(),
+            Ended::Answered(answered) => answered.head.take(),
         };
-        (unsent.or(copy), self)
+        (given_back.or(copy), self)
     }
 
     fn is_last(&self) -> bool {
@@ -318,9 +323,8 @@ struct Times {
 }
 
 impl Times {
-    fn of(outgoing: &Outgoing<'_>) -> Times {
+    fn of(outgoing: &Outgoing<'_>, now: Instant) -> Times {
         let Outgoing { forwarding, cluster, .. } = outgoing;
-        let now = Instant::now();
         let streams = [
             forwarding.max_stream,
             outgoing.view.config.timeouts.max_stream,
@@ -342,16 +346,16 @@ impl Times {
 }
 
 /// A copy of the head costs about as much as reading it did, so it is made only where a try may end with the head gone:
-/// when answers and resets are retried, and on HTTP/2, where a stream can be refused after its head was sent.
-fn keeps_head(policy: &RetryPolicy, cluster: &ClusterState) -> bool {
-    policy.on.0 & !RetryOn::SAFE.0 != 0 || cluster.version(Version::HTTP_2) == PoolVersion::Http2
+/// on HTTP/2, where a stream can be refused after its head was sent, and where tries have a time of their own.
+fn loses_head(policy: &RetryPolicy, cluster: &ClusterState) -> bool {
+    policy.per_try_timeout.is_some() || cluster.version(Version::HTTP_2) == PoolVersion::Http2
 }
 
-fn failure_status(response: &Response<Inbound>) -> Option<Failure> {
+fn failure_status(response: &Response<Inbound>, is_grpc: bool) -> Option<Failure> {
     let status = response.status();
-    let grpc_status = response
-        .headers()
-        .get("grpc-status")
+    let grpc_status = is_grpc
+        .then(|| response.headers().get("grpc-status"))
+        .flatten()
         .and_then(|value| value.to_str().ok()?.parse::<i32>().ok())
         .filter(|code| *code != 0);
     let suspicious = grpc_status.is_some() || status.is_server_error() || status.is_client_error();
@@ -386,11 +390,14 @@ fn finish(
     outgoing: Outgoing<'_>,
     answered: Answered,
     endpoint: &Rc<EndpointState>,
-    mut record: Box<RequestRecord>,
+    mut record: Recording,
     times: Times,
 ) -> Response<ResponseBody> {
     let Outgoing { peer, cluster, .. } = outgoing;
     let (mut parts, body) = answered.response.into_parts();
+    if let Some(sent) = answered.head {
+        heads::give_back_map(sent.headers);
+    }
     peer.worker.shard.borrow_mut().add(cluster.meters.requests(parts.status.as_u16()), 1);
     outgoing.edit_response(&mut parts.headers, endpoint.address, &record);
     parts.version = Version::HTTP_11; // the codecs write what their connections speak

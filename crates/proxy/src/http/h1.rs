@@ -7,7 +7,7 @@ pub mod client;
 mod date;
 mod decode;
 mod encode;
-mod heads;
+pub mod heads;
 pub mod io;
 pub mod server;
 pub mod shared;
@@ -17,12 +17,20 @@ use std::time::Duration;
 use weft_routing::HttpConfig;
 use weft_wire::http1::Limits;
 
+use super::forward::STREAM_IDLE;
+
 /// The head of a request, decoded, with cookies.
 pub const HEAD_BYTES_MAX: usize = 60 * 1024;
 pub const HEADERS_MAX: usize = 100;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Gives back what this worker keeps for the next request.
+pub fn release_buffers() {
+    io::release();
+    heads::release();
+}
 
 /// For how long a connection may carry no request.
 pub fn idle_timeout(config: &HttpConfig) -> Duration {
@@ -37,6 +45,11 @@ pub fn idle_timeout(config: &HttpConfig) -> Duration {
 /// For how long a head may come.
 pub fn head_timeout(config: &HttpConfig) -> Duration {
     config.timeouts.request_headers.filter(|limit| !limit.is_zero()).unwrap_or(HEAD_TIMEOUT)
+}
+
+/// For how long a client may take nothing of its answer; `None`: for ever.
+pub fn write_timeout(config: &HttpConfig) -> Option<Duration> {
+    Some(config.timeouts.stream_idle.unwrap_or(STREAM_IDLE)).filter(|limit| !limit.is_zero())
 }
 
 /// What a listener takes of a request.

@@ -6,6 +6,8 @@ use http::{
 };
 use weft_routing::Underscores;
 
+use super::h1::io::copied;
+
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -17,11 +19,19 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const CONNECTION_NAMES_MAX: usize = 16;
 
 /// Removes what belongs to one connection only (RFC 9110 section 7.6.1). `te: trailers` stays: gRPC needs it.
+///
+/// Without a `Connection` there is nothing to remove: HTTP/1's decoder leaves such fields out, and HTTP/2 has none
+/// (RFC 9113 section 8.2.2; h2 refuses them).
 pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
-        remove_listed(headers);
-        headers.remove(CONNECTION);
+        remove_all_of_hop(headers);
     }
+}
+
+#[cold]
+fn remove_all_of_hop(headers: &mut HeaderMap) {
+    remove_listed(headers);
+    headers.remove(CONNECTION);
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
     headers.remove(TRANSFER_ENCODING);
@@ -39,8 +49,7 @@ pub fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// `Connection: x, y` names fields of this hop. Rare, hence cold.
-#[cold]
+/// `Connection: x, y` names fields of this hop.
 fn remove_listed(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -145,16 +154,16 @@ pub fn ensure_request_id(headers: &mut HeaderMap, random: impl FnOnce() -> u128)
 fn uuid4(random: u128) -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let mut digits = [0; 32];
+    for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(bits.to_be_bytes()) {
+        *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]];
+    }
     let mut text = [b'-'; 36];
-    let mut shift = 128;
-    for (place, byte) in text.iter_mut().enumerate() {
-        if !matches!(place, 8 | 13 | 18 | 23) {
-            shift -= 4;
-            *byte = DIGITS[(bits >> shift) as usize & 0xf];
-        }
+    for (place, from, to) in [(0, 0, 8), (9, 8, 12), (14, 12, 16), (19, 16, 20), (24, 20, 32)] {
+        text[place..place + to - from].copy_from_slice(&digits[from..to]);
     }
     // Hex digits and dashes are always a valid value; the fallback is unreachable and harmless.
-    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("-"))
+    HeaderValue::from_maybe_shared(copied(&text)).unwrap_or(HeaderValue::from_static("-"))
 }
 
 #[cfg(test)]
@@ -222,7 +231,7 @@ mod tests {
 
     #[test]
     fn te_without_trailers_goes() {
-        let mut headers = map(&[("te", "gzip")]);
+        let mut headers = map(&[("te", "gzip"), ("connection", "te")]);
         remove_hop_by_hop(&mut headers);
         assert!(headers.is_empty());
     }

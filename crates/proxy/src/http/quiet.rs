@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::body::RequestBody;
-use crate::worker::Worker;
+use crate::{overload::IDLE_WHILE_SHRINKING, worker::Worker};
 
 /// The waiting streams of one worker.
 #[derive(Default)]
@@ -23,6 +23,8 @@ pub struct Streams {
 struct Place {
     waker: Waker,
     limit: Duration,
+    /// A connection that waits for a request.
+    idle: bool,
     moved: bool,
     quiet_since: Option<Instant>,
     ended: bool,
@@ -32,8 +34,9 @@ struct Place {
 }
 
 impl Streams {
-    /// Wakes the streams whose time is over.
-    pub fn sweep(&mut self, now: Instant) {
+    /// Wakes the streams whose time is over. `shrink`: and an eighth of the idle connections, those that have been idle
+    /// for longest; how many those were is the answer.
+    pub fn sweep(&mut self, now: Instant, shrink: bool) -> u64 {
         for place in self.places.iter_mut().flatten() {
             let bytes = place.request.as_ref().map_or(0, RequestBody::bytes);
             let moved = std::mem::take(&mut place.moved) || bytes != place.request_bytes;
@@ -47,6 +50,23 @@ impl Streams {
                 _ => place.quiet_since = Some(now),
             }
         }
+        if shrink { self.end_idle(now) } else { 0 }
+    }
+
+    #[cold]
+    fn end_idle(&mut self, now: Instant) -> u64 {
+        let idle = self.places.iter_mut().flatten().filter(|place| place.idle && !place.ended);
+        let mut idle: Vec<_> = idle
+            .filter_map(|place| Some((place.quiet_since?, place)))
+            .filter(|(since, _)| now.saturating_duration_since(*since) >= IDLE_WHILE_SHRINKING)
+            .collect();
+        idle.sort_unstable_by_key(|(since, _)| *since);
+        let ending = idle.len().div_ceil(8);
+        for (_, place) in idle.iter_mut().take(ending) {
+            place.ended = true;
+            place.waker.wake_by_ref();
+        }
+        ending as u64
     }
 
     /// Wakes all of them, so that they see what happened.
@@ -77,6 +97,7 @@ pub struct Watch {
     worker: Rc<Worker>,
     limit: Duration,
     request: Option<RequestBody>,
+    idle: bool,
     place: Option<usize>,
 }
 
@@ -84,7 +105,16 @@ impl Watch {
     /// `None`: the stream may be quiet for ever.
     pub fn new(worker: &Rc<Worker>, limit: Option<Duration>, request: Option<RequestBody>) -> Option<Watch> {
         let limit = limit.filter(|limit| !limit.is_zero())?;
-        Some(Watch { worker: Rc::clone(worker), limit, request, place: None })
+        Some(Watch { worker: Rc::clone(worker), limit, request, idle: false, place: None })
+    }
+
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Of a connection that waits for a request.
+    pub fn idle(worker: &Rc<Worker>, limit: Duration) -> Watch {
+        Watch { worker: Rc::clone(worker), limit, request: None, idle: true, place: None }
     }
 
     /// The stream waits. True: for too long.
@@ -95,6 +125,7 @@ impl Watch {
                 if !place.waker.will_wake(cx.waker()) {
                     place.waker.clone_from(cx.waker());
                 }
+                place.idle = self.idle;
                 place.ended
             }
             None => {
@@ -102,6 +133,7 @@ impl Watch {
                 let place = Place {
                     waker: cx.waker().clone(),
                     limit: self.limit,
+                    idle: self.idle,
                     moved: false,
                     quiet_since: None,
                     ended: false,
@@ -111,6 +143,17 @@ impl Watch {
                 self.place = Some(streams.put(place));
                 false
             }
+        }
+    }
+
+    /// The connection has a request.
+    pub fn on_request(&self) {
+        if let Some(index) = self.place
+            && let Some(place) = self.worker.streams.borrow_mut().at(index)
+        {
+            place.moved = true;
+            place.ended = false;
+            place.idle = false;
         }
     }
 

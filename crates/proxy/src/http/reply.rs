@@ -7,7 +7,7 @@ use http::{
 };
 
 use super::body::ResponseBody;
-use crate::record::{Details, RequestRecord, flags};
+use crate::record::{Details, Recording, flags};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -29,7 +29,7 @@ impl Reason {
 }
 
 /// A refusal or failure. A gRPC caller gets a gRPC status, since it would not understand another.
-pub fn refuse(mut record: Box<RequestRecord>, reason: Reason) -> Response<ResponseBody> {
+pub fn refuse(mut record: Recording, reason: Reason) -> Response<ResponseBody> {
     record.flags = reason.flags;
     record.details = reason.details;
     let mut headers = HeaderMap::with_capacity(4);
@@ -53,16 +53,14 @@ pub fn refuse(mut record: Box<RequestRecord>, reason: Reason) -> Response<Respon
 
 /// Any answer of ours.
 pub fn respond(
-    mut record: Box<RequestRecord>,
+    mut record: Recording,
     status: StatusCode,
     headers: HeaderMap,
     text: Bytes,
 ) -> Response<ResponseBody> {
     record.status = status.as_u16();
     record.response_bytes = text.len() as u64;
-    if let Some(log) = &mut record.log {
-        log.response = headers.clone();
-    }
+    record.keep_response(&headers);
     let mut response = Response::new(ResponseBody::text(text, Some(record)));
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -12,9 +12,12 @@ use http::{
     request::Parts,
     uri::PathAndQuery,
 };
+use http_body::Body as _;
+use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use weft_routing::{
-    EditPart, HeaderEdit, HttpFilter, RequireTls, RouteAction, StripPort, VirtualHost, authorize, host,
+    ConnectionLife, EditPart, HeaderEdit, HttpFilter, RequireTls, RouteAction, StripPort, VirtualHost,
+    authorize, host,
     matcher::{HeadView, apply_edits},
     path::{self, Slashes},
 };
@@ -28,55 +31,73 @@ use super::{
     headers::{X_REQUEST_ID, settle_underscores},
     inbound::Inbound,
     reply::{self, Reason, refuse},
+    timer::Timer,
     tunnel,
 };
 use crate::{
     peer::{ChainView, Peer},
-    record::{Details, Kind, LogFields, RequestRecord, flags},
-    worker::{Role, Worker},
+    record::{Details, Kind, LogFields, Recording, flags},
+    upstream::probe::is_health_check,
+    worker::{Direction, Role, Worker},
 };
 
 /// Longest request target.
 const TARGET_BYTES_MAX: usize = 8 * 1024;
 
 /// Answers one request; failing is an answer too.
-pub async fn serve(peer: Rc<Peer>, request: Request<Inbound>) -> Response<ResponseBody> {
-    let mut record = Box::new(RequestRecord::start(&peer, Kind::Request));
+pub async fn serve(
+    peer: Rc<Peer>,
+    mut request: Request<Inbound>,
+    timer: &mut Timer,
+) -> Response<ResponseBody> {
+    let mut record = Recording::start(&peer, Kind::Request);
     record.is_grpc = is_grpc(request.headers());
     if !peer.access_logs.is_empty() {
-        record.log = Some(Box::new(LogFields::of(&request)));
+        record.log = Some(LogFields::of(&request));
+    }
+    if peer.worker.settings.overload.actions().refuses() && !is_members_check(&peer, &request) {
+        peer.worker.settings.overload.on_request_refused();
+        return refuse(record, overloaded());
     }
     let Some(view) = peer.view() else {
         return refuse(record, gone());
     };
-    match answer(&peer, &view, request, record).await {
+    let upgrade = tunnel::wanted(&mut request);
+    let (mut parts, body) = request.into_parts();
+    match answer(&peer, &view, &mut parts, body, upgrade, record, timer).await {
         Ok(response) => response,
-        Err((record, reason)) => refuse(record, reason),
+        Err((mut record, reason)) => {
+            if !parts.headers.is_empty() {
+                record.keep_request(&parts.headers); // it did not come as far as to be sent on
+            }
+            refuse(record, reason)
+        }
     }
 }
 
 /// Answers what the codec does not take for a request. It is logged and counted like others that are refused.
 #[cold]
 pub fn refused(peer: &Rc<Peer>, refusal: NoRequest) -> Response<ResponseBody> {
-    let mut record = Box::new(RequestRecord::start(peer, Kind::Request));
+    let mut record = Recording::start(peer, Kind::Request);
     if !peer.access_logs.is_empty() {
-        record.log = Some(Box::default());
+        record.log = Some(LogFields::default());
     }
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     refuse(record, Reason::new(status, flags::PROTOCOL, refusal.label(), "bad request\n"))
 }
 
-type Refusal = (Box<RequestRecord>, Reason);
+type Refusal = (Recording, Reason);
 
 async fn answer(
     peer: &Rc<Peer>,
     view: &Rc<ChainView>,
-    mut request: Request<Inbound>,
-    mut record: Box<RequestRecord>,
+    parts: &mut Parts,
+    body: Inbound,
+    upgrade: Option<tunnel::Upgrade>,
+    mut record: Recording,
+    timer: &mut Timer,
 ) -> Result<Response<ResponseBody>, Refusal> {
-    let upgrade = tunnel::wanted(&mut request);
-    let (mut parts, body) = request.into_parts();
-    if let Err(reason) = unequivocal(&parts) {
+    if let Err(reason) = unequivocal(parts) {
         return Err((record, reason));
     }
     if !settle_underscores(&mut parts.headers, view.config.underscores) {
@@ -86,11 +107,11 @@ async fn answer(
         let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
         return Err((record, Reason::new(status, flags::PROTOCOL, "too_many_headers", "too many headers\n")));
     }
-    let head = match CanonicalHead::of(&parts, view, peer) {
+    let head = match CanonicalHead::of(parts, view, peer) {
         Ok(head) => head,
         Err(reason) => return Err((record, reason)),
     };
-    let shown = head.view(&parts, peer);
+    let shown = head.view(parts, peer);
     let found = view.routes.config.find(&shown, peer.worker.random());
     record.route = found.map(|found| Arc::clone(found.route));
     // Policies before anything that a caller could learn from, also whether there is such a route.
@@ -161,16 +182,17 @@ async fn answer(
         downstream: parts.version,
     };
     if let Some(upgrade) = upgrade {
-        let target = outgoing.target(&head, &mut parts, upgrade.kind());
+        let target = outgoing.target(&head, parts, upgrade.kind());
         return tunnel::open(outgoing, target, upgrade, RequestBody::new(body), record).await;
     }
-    let target = outgoing.target(&head, &mut parts, forward::Hop::Plain);
+    let target = outgoing.target(&head, parts, forward::Hop::Plain);
+    record.keep_request(&target.headers);
     if view.config.request_id.in_response {
         record.request_id = target.headers.get(X_REQUEST_ID).cloned();
     }
     let body = RequestBody::new(body);
     record.request_body = Some(body.clone());
-    let response = forward::forward(outgoing, target, body, record).await?;
+    let response = forward::forward(outgoing, target, body, record, timer).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return unasked_upgrade(response);
     }
@@ -201,6 +223,20 @@ fn gone() -> Reason {
     Reason::new(StatusCode::SERVICE_UNAVAILABLE, flags::NO_ROUTE, "listener_gone", "this listener is gone\n")
 }
 
+fn overloaded() -> Reason {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Reason::new(status, flags::OVERLOAD, "overload_manager", "the proxy is overloaded\n")
+}
+
+/// Answered at any load: who is busy is not dead, and members must not take it for that.
+#[cold]
+fn is_members_check(peer: &Peer, request: &Request<Inbound>) -> bool {
+    let Some(path) = request.uri().path_and_query() else { return false };
+    peer.direction == Direction::Inbound
+        && peer.principal.is_some()
+        && is_health_check(request.method(), path, request.headers(), !request.body().is_end_stream())
+}
+
 fn no_route() -> Reason {
     Reason::new(StatusCode::NOT_FOUND, flags::NO_ROUTE, "route_not_found", "no route\n")
 }
@@ -226,7 +262,7 @@ fn unequivocal(parts: &Parts) -> Result<(), Reason> {
 }
 
 /// The name of the policy that denies, or words that say that none allows.
-fn denied(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> Option<Arc<str>> {
+pub fn denied(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> Option<Arc<str>> {
     view.config.filters.iter().find_map(|HttpFilter::Rbac(filter)| {
         let input = authorize::PolicyInput {
             remote_ip: forwarded::trusted_address(head.headers, peer, &view.config),
@@ -245,7 +281,7 @@ fn denied(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> Option<Arc<str>
 }
 
 fn own_answer(
-    record: Box<RequestRecord>,
+    record: Recording,
     peer: &Peer,
     view: &ChainView,
     vhost: &VirtualHost,
@@ -299,9 +335,9 @@ pub fn edit(
     });
 }
 
-/// Authority and path in their one form. What did not change is not copied.
+/// Authority and path in their one form. A path that did not change is not copied.
 pub struct CanonicalHead {
-    pub authority: String,
+    authority: SmallVec<[u8; 48]>,
     /// `None`: as in the request. Else the canonical path, without the query.
     path: Option<String>,
 }
@@ -319,14 +355,14 @@ impl CanonicalHead {
             (None, Some(host)) => host.to_str().map_err(|_| bad_request("host_not_ascii"))?,
             (None, None) => return Err(bad_request("no_host")),
         };
-        let mut authority =
-            host::canonical(authority).map_err(|_| bad_request("bad_authority"))?.into_owned();
+        let canonical = host::canonical(authority).map_err(|_| bad_request("bad_authority"))?;
+        let mut authority = SmallVec::from_slice(canonical.as_bytes());
         // A CONNECT's port is what it is about.
         if view.config.strip_port != StripPort::Keep && parts.method != Method::CONNECT {
-            let (name, port) = host::split_port(&authority);
-            let strip = view.config.strip_port == StripPort::Any || port == Some(peer.destination.port());
-            let length = if strip { name.len() } else { authority.len() };
-            authority.truncate(length);
+            let (name, port) = host::split_port(&canonical);
+            if view.config.strip_port == StripPort::Any || port == Some(peer.destination.port()) {
+                authority.truncate(name.len());
+            }
         }
         if parts.method == Method::CONNECT {
             return Ok(CanonicalHead { authority, path: None });
@@ -342,6 +378,10 @@ impl CanonicalHead {
             Cow::Owned(path) => Some(path),
         };
         Ok(CanonicalHead { authority, path })
+    }
+
+    pub fn authority(&self) -> &str {
+        std::str::from_utf8(&self.authority).unwrap_or_default()
     }
 
     /// The path to route by and to send.
@@ -361,7 +401,7 @@ impl CanonicalHead {
         HeadView {
             method: &parts.method,
             scheme: if peer.tls == "none" { "http" } else { "https" },
-            authority: &self.authority,
+            authority: self.authority(),
             path: self.path(parts),
             query: parts.uri.query(),
             headers: &parts.headers,
@@ -385,21 +425,17 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 impl LogFields {
     fn of(request: &Request<Inbound>) -> LogFields {
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        LogFields {
-            method: request.method().clone(),
-            authority: request.uri().authority().map(|name| name.as_str()).or(host).unwrap_or("").into(),
-            path: request.uri().path_and_query().map_or("", PathAndQuery::as_str).into(),
-            protocol: match request.version() {
-                Version::HTTP_10 => "HTTP/1.0",
-                Version::HTTP_2 => "HTTP/2",
-                _ => "HTTP/1.1",
-            },
-            request: request.headers().clone(),
-            response: HeaderMap::new(),
-            trailers: HeaderMap::new(),
-            transport_failure: "".into(),
-        }
+        let mut fields = LogFields::default();
+        fields.method = request.method().clone();
+        fields.authority = request.uri().authority().cloned();
+        fields.host = request.headers().get(HOST).cloned();
+        fields.path = request.uri().path_and_query().cloned();
+        fields.protocol = match request.version() {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2",
+            _ => "HTTP/1.1",
+        };
+        fields
     }
 }
 
@@ -409,8 +445,10 @@ pub async fn answer_unconfigured(worker: &Rc<Worker>, stream: TcpStream) {
         worker,
         drain: worker.drain(Role::Outbound),
         limits: Limits::DEFAULT,
+        life: ConnectionLife::default(),
         idle_timeout: h1::IDLE_TIMEOUT,
         head_timeout: h1::HEAD_TIMEOUT,
+        write_timeout: Some(h1::IDLE_TIMEOUT),
     };
     h1::server::serve(Box::new(stream), BytesMut::new(), settings, |_| async {
         let text = Bytes::from_static(b"the proxy has no configuration yet\n");

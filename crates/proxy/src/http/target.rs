@@ -132,9 +132,9 @@ impl Outgoing<'_> {
 
     /// The host to send, taken out of the map: HTTP/1 puts it back, HTTP/2 has its own place for it.
     fn host(&self, head: &CanonicalHead, path: &PathAndQuery, headers: &mut HeaderMap) -> HeaderValue {
-        let sent = headers.remove(HOST).filter(|host| host.as_bytes() == head.authority.as_bytes());
+        let sent = headers.remove(HOST).filter(|host| host.as_bytes() == head.authority().as_bytes());
         let own = sent
-            .or_else(|| HeaderValue::from_str(&head.authority).ok())
+            .or_else(|| HeaderValue::from_str(head.authority()).ok())
             .unwrap_or(HeaderValue::from_static(""));
         let new = match self.host_rewrite() {
             // The endpoint's name is known once it is chosen.

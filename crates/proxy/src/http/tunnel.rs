@@ -1,53 +1,55 @@
 //! Requests that turn into bytes: CONNECT to a TCP service, and upgrades such as WebSocket.
 //!
-//! An upgrade goes on as HTTP/1.1, also between members (by ALPN), since HTTP/1.1 is where it is defined. A CONNECT ends
-//! here: what follows goes to the cluster as plain bytes inside its TLS.
+//! An upgrade has two forms: a GET with `Upgrade` on HTTP/1.1, and an extended CONNECT on HTTP/2 (RFC 8441). The latter is
+//! turned into the former as it comes in, so that routes and policies see one of them, and goes on as a stream of a
+//! shared connection where the other side says that it takes such; else as HTTP/1.1 on a connection of its own. A
+//! CONNECT without a protocol ends here: what follows goes to the cluster as plain bytes inside its TLS.
+
+mod upgrade;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header::CONNECTION};
-use http_body::Body as _;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::oneshot,
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONNECTION, UPGRADE},
+    uri::Authority,
 };
+use http_body::Body as _;
+use hyper::{ext::Protocol, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 use weft_routing::ConnectMode;
 
 use super::{
-    attempt::{held, lease},
+    attempt::held,
     body::{RequestBody, ResponseBody},
     broken::{Broken, explain},
     forward::{Hop, Outgoing, no_endpoint},
-    h1::{client::exchange, shared::Raw},
+    h1::{io::Io, shared::Raw},
     headers::wanted_upgrade,
     inbound::Inbound,
     reply::Reason,
     target::Target,
+    websocket,
 };
 use crate::{
-    record::{RequestRecord, flags},
-    tcp,
-    upstream::{
-        connect::{Dial, connect},
-        limits::Raised,
-        outlier::Outcome,
-        pool::{Lease, Version},
-        tls::Alpn,
-    },
+    record::{Reach, Recording, flags},
+    tcp::{self, proxy::reach},
+    upstream::{connect::ConnectError, limits::Raised, outlier::Outcome, tls::Alpn, tunnels::Road},
 };
 
 /// No limit; a hundred years.
 const FOR_EVER: Duration = Duration::from_secs(3600 * 24 * 36500);
 
-type Refusal = (Box<RequestRecord>, Reason);
+type Refusal = (Recording, Reason);
 
 /// What a request wants to become.
 pub enum Upgrade {
     Connect(Client),
     Protocol(Client),
+    /// An extended CONNECT for something that we don't know.
+    Unknown,
 }
 
 /// The client's connection or stream, once the answer is out.
@@ -68,7 +70,7 @@ impl Client {
 impl Upgrade {
     pub fn kind(&self) -> Hop {
         match self {
-            Upgrade::Connect(_) => Hop::Connect,
+            Upgrade::Connect(_) | Upgrade::Unknown => Hop::Connect,
             Upgrade::Protocol(_) => Hop::Upgrade,
         }
     }
@@ -77,12 +79,22 @@ impl Upgrade {
 /// Looks at a request before it is taken apart.
 pub fn wanted(request: &mut Request<Inbound>) -> Option<Upgrade> {
     if request.method() == Method::CONNECT {
-        return Some(Upgrade::Connect(Client::of(request)));
+        let Some(protocol) = request.extensions_mut().remove::<Protocol>() else {
+            return Some(Upgrade::Connect(Client::of(request)));
+        };
+        if !protocol.as_str().eq_ignore_ascii_case(websocket::PROTOCOL) {
+            return Some(Upgrade::Unknown);
+        }
+        *request.method_mut() = Method::GET;
+        let headers = request.headers_mut();
+        headers.insert(UPGRADE, HeaderValue::from_static(websocket::PROTOCOL));
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        return Some(Upgrade::Protocol(Client::of(request)));
     }
     // HTTP/1.0 knows no upgrade, and a body would stand between the head and the new protocol.
     let may = request.version() == http::Version::HTTP_11 && request.body().is_end_stream();
     let websocket = wanted_upgrade(request.method(), request.headers())
-        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        .is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(websocket::PROTOCOL.as_bytes()));
     (may && websocket).then(|| Upgrade::Protocol(Client::of(request)))
 }
 
@@ -92,17 +104,22 @@ pub async fn open(
     target: Target,
     upgrade: Upgrade,
     body: RequestBody,
-    record: Box<RequestRecord>,
+    record: Recording,
 ) -> Result<Response<ResponseBody>, Refusal> {
+    let connect = outgoing.forwarding.upgrades.connect;
     let allowed = {
         let listener = outgoing.view.config.upgrades;
         let route = outgoing.forwarding.upgrades;
         match upgrade {
-            Upgrade::Connect(_) => match route.connect {
-                Some(mode) => mode == ConnectMode::Terminate,
+            Upgrade::Connect(_) => match connect {
+                Some(mode) => mode != ConnectMode::Refused,
                 None => listener.connect,
             },
             Upgrade::Protocol(_) => route.websocket.unwrap_or(listener.websocket),
+            Upgrade::Unknown => {
+                let status = StatusCode::NOT_IMPLEMENTED; // RFC 9220 section 3 says so, for the same request on HTTP/3
+                return Err((record, Reason::new(status, "", "upgrade_unknown", "no such protocol\n")));
+            }
         }
     };
     if !allowed {
@@ -115,8 +132,16 @@ pub async fn open(
     };
     record.raised[1] = Some(counted);
     match upgrade {
-        Upgrade::Connect(client) => open_connect(outgoing, client, record).await,
-        Upgrade::Protocol(client) => open_protocol(outgoing, target, client, body, record).await,
+        Upgrade::Connect(client) if connect == Some(ConnectMode::Forward) => {
+            let Ok(authority) = Authority::try_from(target.host.as_bytes()) else {
+                let status = StatusCode::BAD_REQUEST;
+                return Err((record, Reason::new(status, flags::PROTOCOL, "bad_authority", "bad request\n")));
+            };
+            open_connect(outgoing, client, Some(&authority), record).await
+        }
+        Upgrade::Connect(client) => open_connect(outgoing, client, None, record).await,
+        Upgrade::Protocol(client) => upgrade::open(outgoing, target, client, body, record).await,
+        Upgrade::Unknown => Err((record, no_endpoint())), // refused above
     }
 }
 
@@ -129,14 +154,10 @@ fn overflow(outgoing: &Outgoing<'_>) -> Reason {
 async fn open_connect(
     outgoing: Outgoing<'_>,
     client: Client,
-    mut record: Box<RequestRecord>,
+    tunnel: Option<&Authority>,
+    mut record: Recording,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let Outgoing { cluster, peer, .. } = outgoing;
-    let credentials = peer.worker.credentials();
-    let tls = match cluster.tls_settings(tcp_alpn(&cluster.cluster), credentials.as_ref()) {
-        Ok(tls) => tls,
-        Err(error) => return Err((record, Broken::connect(&error, None).reason())),
-    };
     let Some(endpoint) = cluster.pick(&[], peer.worker.random(), peer.original()) else {
         return Err((record, no_endpoint()));
     };
@@ -146,13 +167,15 @@ async fn open_connect(
     let Some(held) = held(cluster, &endpoint, outgoing.limits()) else {
         return Err((record, overflow(&outgoing)));
     };
-    let opened = connect(endpoint.address, tls.as_ref(), Dial::of(&cluster.cluster)).await;
-    cluster.note_connection(&endpoint, &opened);
-    let upstream = match opened {
+    let upstream = match reach(peer, cluster, &endpoint, tunnel).await {
         Ok(upstream) => upstream,
         Err(error) => {
             peer.worker.shard.borrow_mut().add(cluster.meters.connect_failures, 1);
-            cluster.note(&endpoint, Outcome::LocalFailure, peer.worker.random());
+            match error {
+                // It has read the request, and so it has counted it.
+                ConnectError::Refused { .. } => record.reach.set(Reach::Callee),
+                _ => cluster.note(&endpoint, Outcome::LocalFailure, peer.worker.random()),
+            }
             tracing::info!(cluster = %cluster.cluster.name, error = explain(&error), "a tunnel failed");
             return Err((record, Broken::connect(&error, None).reason()));
         }
@@ -161,7 +184,10 @@ async fn open_connect(
     record.status = StatusCode::OK.as_u16();
     let idle_timeout = outgoing.idle_timeout().unwrap_or(FOR_EVER);
     tokio::task::spawn_local(async move {
-        carry(client, upstream, record, idle_timeout).await;
+        match upstream {
+            Road::Raw(upstream) => carry(client, upstream, record, idle_timeout).await,
+            Road::Tunnel(upstream) => carry(client, upstream, record, idle_timeout).await,
+        }
         drop(held);
     });
     Ok(Response::new(ResponseBody::text(Bytes::new(), None)))
@@ -174,61 +200,10 @@ pub fn tcp_alpn(cluster: &weft_routing::Cluster) -> Alpn {
     if http { Alpn::Http1 } else { Alpn::None }
 }
 
-async fn open_protocol(
-    outgoing: Outgoing<'_>,
-    mut target: Target,
-    client: Client,
-    body: RequestBody,
-    mut record: Box<RequestRecord>,
-) -> Result<Response<ResponseBody>, Refusal> {
-    let Outgoing { cluster, peer, .. } = outgoing;
-    let Some(endpoint) = cluster.pick(&[], peer.worker.random(), peer.original()) else {
-        return Err((record, no_endpoint()));
-    };
-    record.upstream_host = Some(endpoint.address);
-    record.tries = 1;
-    let connection = match lease(cluster, &endpoint, Version::Http1, peer, outgoing.limits()).await {
-        Ok(Lease::H1 { connection, .. }) => connection,
-        Ok(Lease::H2 { .. }) => return Err((record, no_endpoint())), // asked for HTTP/1: cannot be
-        Err(error) => return Err((record, Broken::connect(&error, None).reason())),
-    };
-    record.raised[2] = Some(Raised::new(&endpoint.active));
-    outgoing.name_try(&mut target, &endpoint, 1);
-    let response = match exchange(&connection, &mut target, body.next_try(), true).await {
-        Ok(response) => response,
-        Err(failed) => return Err((record, Broken::h1(&failed, target, false).reason())),
-    };
-    let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    let protocol = response.headers().get(http::header::UPGRADE).cloned();
-    let server = upgraded.then(|| connection.into_raw()).flatten();
-    let (mut parts, incoming) = response.into_parts();
-    outgoing.edit_response(&mut parts.headers, endpoint.address, &record);
-    parts.extensions = http::Extensions::new();
-    record.on_response(parts.status, &parts.headers);
-    let Some(server) = server else {
-        // The service declined: an ordinary answer. Its connection is not used again, which costs little here.
-        return Ok(Response::from_parts(parts, ResponseBody::upstream(incoming, record, None, None)));
-    };
-    restore_upgrade(&mut parts.headers, protocol);
-    let idle_timeout = outgoing.idle_timeout().unwrap_or(FOR_EVER);
-    tokio::task::spawn_local(async move {
-        carry(client, server, record, idle_timeout).await;
-        drop(connection); // counts until the tunnel ends
-    });
-    Ok(Response::from_parts(parts, ResponseBody::text(Bytes::new(), None)))
-}
-
-fn restore_upgrade(headers: &mut HeaderMap, protocol: Option<HeaderValue>) {
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(protocol) = protocol {
-        headers.insert(http::header::UPGRADE, protocol);
-    }
-}
-
 /// Copies until both sides have ended. The record ends with it.
-async fn carry<U>(client: Client, mut upstream: U, mut record: Box<RequestRecord>, idle_timeout: Duration)
+async fn carry<U>(client: Client, mut upstream: U, mut record: Recording, idle_timeout: Duration)
 where
-    U: AsyncRead + AsyncWrite + Unpin,
+    U: Io,
 {
     let (copied, result) = match client {
         Client::H1(client) => {

@@ -34,6 +34,17 @@ impl Descriptors {
         Descriptors { accept_below: number(traffic / 4 * 3), connect_below: number(traffic) }
     }
 
+    /// How much of what clients may have is open.
+    pub fn per_mille(self, open: u64) -> u32 {
+        let max = u64::try_from(self.accept_below).unwrap_or(0);
+        u32::try_from(open.saturating_mul(1000) / max.max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// How many connections clients may open, unless the operator says otherwise: each may need another to an endpoint.
+    pub fn connections_max(self) -> u32 {
+        u32::try_from(self.connect_below / 2).unwrap_or(0).max(1)
+    }
+
     /// Whether a client's connection with this socket may stay.
     pub fn may_accept(self, socket: &impl AsRawFd) -> bool {
         socket.as_raw_fd() < self.accept_below

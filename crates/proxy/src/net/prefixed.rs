@@ -24,6 +24,11 @@ impl<T> Prefixed<T> {
     pub fn io(&self) -> &T {
         &self.io
     }
+
+    /// The stream, when nothing stands in front of it any more.
+    pub fn whole(&self) -> Option<&T> {
+        self.prefix.is_empty().then_some(&self.io)
+    }
 }
 
 impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {

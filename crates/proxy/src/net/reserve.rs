@@ -1,19 +1,25 @@
-//! Takes a port once, exclusively; this process's workers share the one socket.
+//! Takes a port once, exclusively.
 //!
 //! `SO_REUSEPORT` would let any process of the same user bind the same port, now or later, and get a share of the
 //! connections without a word: an app could so take calls that are meant for its proxy. So there is one listening
-//! socket, without the option, and each worker has a descriptor of it. A new connection wakes the workers that are
-//! idle, and the first takes it: a busy worker gets none, and the price is a wake-up for nothing now and then.
+//! socket, without the option. One worker accepts from it and deals the connections out, see [`crate::handover`].
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    time::Duration,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
-/// How many connections the kernel may keep for one worker before they are accepted.
+/// How many connections the kernel may keep before they are accepted.
 const BACKLOG: i32 = 4096;
+
+/// A silent client whose machine is gone is found within 90 s, and not when an idle timeout of hours ends.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 
 /// Why a port could not be taken, as one sentence for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -29,28 +35,23 @@ pub enum PortTaken {
     },
 }
 
-/// One descriptor of the listening socket for each worker.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Reserved {
     /// The address with the port that the kernel chose, if 0 was asked.
     pub address: SocketAddr,
-    pub sockets: Vec<TcpListener>,
+    pub socket: TcpListener,
 }
 
-/// Listens on `address` for `workers`. `purpose` is for the error sentence ("outbound traffic").
-pub fn reserve(address: SocketAddr, workers: usize, purpose: &str) -> Result<Reserved, PortTaken> {
+/// Listens on `address`. `purpose` is for the error sentence ("outbound traffic").
+pub fn reserve(address: SocketAddr, purpose: &str) -> Result<Reserved, PortTaken> {
     let explain = |source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => PortTaken::Taken { address, purpose: purpose.to_owned() },
         _ => PortTaken::Refused { address, purpose: purpose.to_owned(), source },
     };
     let socket = listening(address).map_err(explain)?;
     let address = socket.local_addr().map_err(explain)?;
-    let mut sockets = Vec::with_capacity(workers.max(1));
-    for _ in 1..workers {
-        sockets.push(socket.try_clone().map_err(explain)?);
-    }
-    sockets.push(socket);
-    Ok(Reserved { address, sockets })
+    Ok(Reserved { address, socket })
 }
 
 fn listening(address: SocketAddr) -> io::Result<TcpListener> {
@@ -58,6 +59,8 @@ fn listening(address: SocketAddr) -> io::Result<TcpListener> {
     // A restart must not wait for the old connections' TIME_WAIT; listening sockets conflict all the same.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Connections have it from their listening socket, without a call for each.
+    socket.set_tcp_keepalive(&KEEPALIVE)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -70,27 +73,25 @@ mod tests {
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
     #[test]
-    fn workers_share_one_port() {
-        let reserved = reserve(ANY, 3, "a test").unwrap();
-        assert_eq!(reserved.sockets.len(), 3);
-        for socket in &reserved.sockets {
-            assert_eq!(socket.local_addr().unwrap(), reserved.address);
-        }
+    fn second_process_gets_one_sentence() {
+        let first = reserve(ANY, "inbound traffic").unwrap();
+        let second = reserve(first.address, "outbound traffic").unwrap_err();
+        assert_eq!(
+            second.to_string(),
+            format!(
+                "port {} is taken by another process; stop it, or choose another port for outbound traffic",
+                first.address
+            )
+        );
     }
 
     #[test]
-    fn second_process_gets_one_sentence() {
-        for workers in [1, 2] {
-            let first = reserve(ANY, workers, "inbound traffic").unwrap();
-            let second = reserve(first.address, workers, "outbound traffic").unwrap_err();
-            assert_eq!(
-                second.to_string(),
-                format!(
-                    "port {} is taken by another process; stop it, or choose another port for outbound traffic",
-                    first.address
-                )
-            );
-        }
+    fn accepted_connections_are_probed() {
+        let ours = reserve(ANY, "inbound traffic").unwrap();
+        let _client = std::net::TcpStream::connect(ours.address).unwrap();
+        ours.socket.set_nonblocking(false).unwrap();
+        let (accepted, _) = ours.socket.accept().unwrap();
+        assert!(socket2::SockRef::from(&accepted).keepalive().unwrap());
     }
 
     /// What anybody may do who wants a share of a port.
@@ -105,14 +106,12 @@ mod tests {
 
     #[test]
     fn nobody_joins_a_port_by_reuse_port() {
-        for workers in [1, 2] {
-            let ours = reserve(ANY, workers, "inbound traffic").unwrap();
-            let joined = sharing(ours.address).map(|_| ()).map_err(|error| error.kind());
-            assert_eq!(joined, Err(io::ErrorKind::AddrInUse), "{workers} workers");
-        }
+        let ours = reserve(ANY, "inbound traffic").unwrap();
+        let joined = sharing(ours.address).map(|_| ()).map_err(|error| error.kind());
+        assert_eq!(joined, Err(io::ErrorKind::AddrInUse));
         // The other way round: that the attempt above can succeed at all.
         let theirs = sharing(ANY).unwrap();
         assert!(sharing(theirs.local_addr().unwrap()).is_ok());
-        assert!(matches!(reserve(theirs.local_addr().unwrap(), 2, "x"), Err(PortTaken::Taken { .. })));
+        assert!(matches!(reserve(theirs.local_addr().unwrap(), "x"), Err(PortTaken::Taken { .. })));
     }
 }

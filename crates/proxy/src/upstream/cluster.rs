@@ -13,14 +13,14 @@ use std::{
 };
 
 use weft_routing::{
-    Address, Cluster, ClusterKind, Endpoint, Endpoints, Health, UpstreamProtocol,
-    balance::{Balancer, Situation},
+    Address, Cluster, ClusterKind, Endpoint, Endpoints, Health, UpstreamProtocol, balance::Balancer,
     retry::Budget,
 };
 
 use super::{
     connect::{ConnectError, TlsSettings},
     limits::{Counts, SharedCounts},
+    members::{Members, States},
     outlier::{self, Outcome},
     pool::{Pool, Version},
     probe::Probes,
@@ -47,17 +47,9 @@ pub struct ClusterState {
     pub counts: Counts,
     /// Endpoints of ORIGINAL_DST clusters: the places that callers wanted to go to.
     originals: RefCell<HashMap<SocketAddr, Rc<EndpointState>>>,
-    members: RefCell<Rc<Members>>,
+    members: RefCell<Members>,
     balancer: RefCell<Balancer>,
-    /// No endpoint is in quarantine after this.
-    quarantined_until: Cell<Option<Instant>>,
     tls: RefCell<TlsCache>,
-}
-
-/// The endpoints of one moment; `states[i]` belongs to `endpoints.all[i]`.
-pub struct Members {
-    endpoints: Arc<Endpoints>,
-    states: Vec<Option<Rc<EndpointState>>>,
 }
 
 /// An endpoint's connections and load on this worker.
@@ -70,7 +62,11 @@ pub struct EndpointState {
     pub healthy: Cell<bool>,
     /// What outlier detection remembers.
     pub memory: outlier::Memory,
-    quarantine: Quarantine,
+    pub quarantine: Quarantine,
+    /// Its place among the members, what they know of it, and when they look again.
+    pub index: Cell<usize>,
+    pub ejected: Cell<bool>,
+    pub looked_at: Cell<Option<Instant>>,
     /// Connections open, idle ones too.
     pub connections: Rc<Cell<u32>>,
 }
@@ -96,9 +92,8 @@ impl ClusterState {
             probes: Probes::default(),
             counts: Counts::new(shared),
             originals: RefCell::default(),
-            members: RefCell::new(Rc::new(Members { endpoints: Arc::default(), states: Vec::new() })),
+            members: RefCell::default(),
             balancer: RefCell::default(),
-            quarantined_until: Cell::default(),
             tls: RefCell::default(),
         };
         state.set_endpoints(endpoints.unwrap_or_default());
@@ -107,12 +102,15 @@ impl ClusterState {
 
     /// Takes a new list; endpoints that stay keep their connections.
     pub fn set_endpoints(&self, endpoints: Arc<Endpoints>) {
-        let old = Rc::clone(&self.members.borrow());
-        if Arc::ptr_eq(&old.endpoints, &endpoints) {
-            return;
-        }
+        let old = {
+            let members = self.members.borrow();
+            if Arc::ptr_eq(members.endpoints(), &endpoints) {
+                return;
+            }
+            Rc::clone(members.states())
+        };
         let mut known: HashMap<SocketAddr, &Rc<EndpointState>> =
-            old.states.iter().flatten().map(|state| (state.address, state)).collect();
+            old.iter().flatten().map(|state| (state.address, state)).collect();
         let states = endpoints
             .all
             .iter()
@@ -129,7 +127,7 @@ impl ClusterState {
                 })
             })
             .collect();
-        self.members.replace(Rc::new(Members { endpoints, states }));
+        self.members.replace(Members::new(endpoints, states));
     }
 
     /// Chooses an endpoint, away from those that were `tried` or refuse connections. `None`: there is none to try (UH).
@@ -143,69 +141,46 @@ impl ClusterState {
         if let ClusterKind::OriginalDst = self.cluster.kind {
             return self.original(original?);
         }
-        let members = Rc::clone(&self.members.borrow());
-        let state = |index: usize| members.states.get(index).and_then(Option::as_ref);
-        let active = |index: usize| state(index).map_or(0, |state| state.active.get());
-        let healthy = |index: usize| {
-            state(index).is_some_and(|state| state.healthy.get() && !state.memory.is_ejected(Instant::now))
-        };
-        let pick = |avoided: &[usize]| {
-            let situation = Situation {
-                active: &active,
-                healthy: &healthy,
-                tried: avoided,
-                panic_threshold_percent: self.cluster.panic_threshold_percent,
-            };
+        let mut members = self.members.borrow_mut();
+        members.settle();
+        let picked = {
             let mut balancer = self.balancer.borrow_mut();
-            let pick = balancer.pick(self.cluster.balance, &members.endpoints, &situation, random)?;
-            state(pick.index)
+            let cluster = &self.cluster;
+            let panic = cluster.panic_threshold_percent;
+            Rc::clone(members.pick(&mut balancer, cluster.balance, panic, tried, random)?)
         };
-        let those = |avoided: &dyn Fn(&EndpointState) -> bool| -> Vec<usize> {
-            (0..members.states.len())
-                .filter(|index| state(*index).is_some_and(|state| avoided(state)))
-                .collect()
-        };
-        let is_tried = |state: &EndpointState| tried.contains(&state.address);
-        let picked = match self.quarantining() {
-            None if tried.is_empty() => pick(&[]),
-            None => pick(&those(&is_tried)),
-            Some(now) => pick(&those(&|state| is_tried(state) || state.quarantine.holds(now)))
-                .filter(|state| !is_tried(state))
-                // One that refused a moment ago is better than one that this request has tried.
-                .or_else(|| pick(&those(&is_tried))),
-        }?;
-        if let Some(until) = picked.quarantine.probe(Instant::now) {
-            self.quarantine_until(until);
+        if let Some(probed) = picked.quarantine.probe(Instant::now) {
+            members.refresh(&picked, probed);
         }
-        Some(Rc::clone(picked))
-    }
-
-    /// The time, if endpoints may be in quarantine.
-    fn quarantining(&self) -> Option<Instant> {
-        let until = self.quarantined_until.get()?;
-        let now = Instant::now();
-        if now >= until {
-            self.quarantined_until.set(None);
-        }
-        (now < until).then_some(now)
-    }
-
-    fn quarantine_until(&self, until: Instant) {
-        self.quarantined_until.set(self.quarantined_until.get().max(Some(until)));
+        Some(picked)
     }
 
     /// Whether an endpoint is left that is neither `tried` nor `last`.
     pub fn has_untried(&self, tried: &[SocketAddr], last: SocketAddr) -> bool {
         let members = self.members.borrow();
-        members.states.iter().flatten().any(|state| state.address != last && !tried.contains(&state.address))
+        members
+            .states()
+            .iter()
+            .flatten()
+            .any(|state| state.address != last && !tried.contains(&state.address))
     }
 
     /// Whether a connection to an endpoint was to be had.
     pub fn note_connection<T>(&self, endpoint: &EndpointState, opened: &Result<T, ConnectError>) {
         match opened {
-            Ok(_) => endpoint.quarantine.reached(),
+            Ok(_) => self.reached(endpoint),
             Err(ConnectError::Overflow) => {}
-            Err(_) => self.quarantine_until(endpoint.quarantine.refuse(Instant::now())),
+            Err(_) => {
+                let now = Instant::now();
+                endpoint.quarantine.refuse(now);
+                self.members.borrow_mut().refresh(endpoint, now);
+            }
+        }
+    }
+
+    fn reached(&self, endpoint: &EndpointState) {
+        if endpoint.quarantine.reached() {
+            self.members.borrow_mut().refresh(endpoint, Instant::now());
         }
     }
 
@@ -237,41 +212,46 @@ impl ClusterState {
     /// How a try ended: an endpoint that fails too often is left alone for a while.
     pub fn note(&self, endpoint: &EndpointState, outcome: Outcome, random: u64) {
         if outcome != Outcome::LocalFailure {
-            endpoint.quarantine.reached();
+            self.reached(endpoint);
         }
         let Some(settings) = &self.cluster.outlier else { return };
         if !endpoint.memory.note(settings, outcome, random) {
             return;
         }
         let now = Instant::now();
-        let members = self.members.borrow();
-        let ejected = members.states.iter().flatten().filter(|state| state.memory.is_ejected(|| now)).count();
-        if outlier::may_eject(ejected, members.states.len(), settings) {
+        let mut members = self.members.borrow_mut();
+        members.settle();
+        if outlier::may_eject(members.ejected(), members.states().len(), settings) {
             tracing::warn!(cluster = %self.cluster.name, address = %endpoint.address, "an endpoint is ejected");
             endpoint.memory.eject(settings, now);
+            members.refresh(endpoint, now);
         }
     }
 
     /// Requests that the control plane wants dropped, by their shares.
     pub fn drops(&self, random: impl Fn() -> u64) -> bool {
         let members = self.members.borrow();
-        members.endpoints.drops.iter().any(|(_, millionths)| random() % 1_000_000 < u64::from(*millionths))
+        members.endpoints().drops.iter().any(|(_, millionths)| random() % 1_000_000 < u64::from(*millionths))
     }
 
     /// What the active health check found.
     pub fn set_health(&self, address: SocketAddr, healthy: bool) {
-        for state in self.members.borrow().states.iter().flatten() {
-            if state.address == address {
-                state.healthy.set(healthy);
-                if !healthy && self.cluster.close_connections_on_health_failure {
-                    state.pool.clear();
-                }
+        let found = self.members.borrow().at(address);
+        for state in found {
+            state.healthy.set(healthy);
+            self.members.borrow_mut().refresh(&state, Instant::now());
+            if !healthy && self.cluster.close_connections_on_health_failure {
+                state.pool.clear();
             }
         }
     }
 
     pub fn endpoints(&self) -> Vec<Rc<EndpointState>> {
-        self.members.borrow().states.iter().flatten().cloned().collect()
+        self.states().iter().flatten().cloned().collect()
+    }
+
+    fn states(&self) -> States {
+        Rc::clone(self.members.borrow().states())
     }
 
     /// The version to speak to this cluster, when the caller spoke `downstream`.
@@ -311,7 +291,7 @@ impl ClusterState {
 
     /// The cluster is gone or has new settings: what it carries is finished, idle connections close.
     pub fn retire(&self) {
-        for state in self.members.borrow().states.iter().flatten() {
+        for state in self.states().iter().flatten() {
             state.pool.clear();
         }
     }
@@ -320,14 +300,14 @@ impl ClusterState {
         for state in self.originals.borrow().values() {
             state.pool.sweep(now, idle_timeout);
         }
-        for state in self.members.borrow().states.iter().flatten() {
+        for state in self.states().iter().flatten() {
             state.pool.sweep(now, idle_timeout);
         }
     }
 }
 
 impl EndpointState {
-    fn new(endpoint: Arc<Endpoint>, address: SocketAddr) -> EndpointState {
+    pub fn new(endpoint: Arc<Endpoint>, address: SocketAddr) -> EndpointState {
         EndpointState {
             endpoint: RefCell::new(endpoint),
             address,
@@ -336,6 +316,9 @@ impl EndpointState {
             healthy: Cell::new(true),
             memory: outlier::Memory::default(),
             quarantine: Quarantine::default(),
+            index: Cell::default(),
+            ejected: Cell::default(),
+            looked_at: Cell::default(),
             connections: Rc::default(),
         }
     }

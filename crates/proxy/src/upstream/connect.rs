@@ -11,13 +11,14 @@ use std::{
 
 use rustls_pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
-use weft_routing::{Cluster, TcpKeepalive};
+use weft_routing::{Cluster, ProxyVersion, TcpKeepalive};
+use weft_wire::proxy_protocol::{self, Addresses, Version};
 
-use crate::net::descriptors::Descriptors;
+use crate::{http::h1::io::Io, net::descriptors::Descriptors, peer::Peer};
 
 /// How TLS is spoken to a cluster's endpoints.
 #[derive(Clone)]
@@ -57,6 +58,15 @@ pub enum ConnectError {
         #[source]
         source: hyper::Error,
     },
+    #[error("a tunnel by {address}")]
+    Tunnel {
+        address: SocketAddr,
+        #[source]
+        source: h2::Error,
+    },
+    /// The other proxy's word: denied, or it does not reach its app.
+    #[error("a tunnel by {address} was refused with {status}")]
+    Refused { address: SocketAddr, status: http::StatusCode },
 }
 
 /// A connection to an endpoint.
@@ -73,6 +83,8 @@ pub struct Dial {
     /// How long sent bytes may stay without the other kernel's word. Only for a peer that always reads: a full window
     /// counts as silence too.
     pub unanswered_max: Option<Duration>,
+    /// A PROXY header to begin with, and for whom.
+    pub header: Option<(ProxyVersion, Option<Addresses>)>,
 }
 
 /// An idle connection to a machine that is gone is found within 20 s.
@@ -87,7 +99,30 @@ const OUR_OWN: [i32; 2] = [23, 24];
 
 impl Dial {
     pub fn of(cluster: &Cluster) -> Dial {
-        Dial { timeout: cluster.connect_timeout, keepalive: cluster.tcp_keepalive, unanswered_max: None }
+        Dial {
+            timeout: cluster.connect_timeout,
+            keepalive: cluster.tcp_keepalive,
+            unanswered_max: None,
+            // Nobody's: a health check.
+            header: cluster.proxy_protocol.map(|version| (version, None)),
+        }
+    }
+
+    /// The connection is for this caller alone, and its PROXY header says so.
+    pub fn for_caller(self, peer: &Peer) -> Dial {
+        let addresses = Addresses { source: peer.remote, destination: peer.destination };
+        Dial { header: self.header.map(|(version, _)| (version, Some(addresses))), ..self }
+    }
+
+    /// Refuses connections that requests or tunnels of several callers would share.
+    pub fn shared(cluster: &Cluster) -> Result<Dial, ConnectError> {
+        if cluster.proxy_protocol.is_some() {
+            let reason = "it begins connections with a PROXY header, which names one caller; \
+                          HTTP requests of many share them"
+                .to_owned();
+            return Err(ConnectError::Settings { reason });
+        }
+        Ok(Dial::of(cluster))
     }
 }
 
@@ -99,7 +134,7 @@ pub async fn connect(
 ) -> Result<Stream, ConnectError> {
     let timeout = dial.timeout;
     let opening = async {
-        let tcp = TcpStream::connect(address).await.map_err(|source| match source.raw_os_error() {
+        let mut tcp = TcpStream::connect(address).await.map_err(|source| match source.raw_os_error() {
             Some(code) if OUR_OWN.contains(&code) => ConnectError::Overflow,
             _ => ConnectError::Tcp { address, source },
         })?;
@@ -110,7 +145,15 @@ pub async fn connect(
         let _ = tcp.set_nodelay(true);
         keep_alive(&tcp, dial.keepalive.as_ref().unwrap_or(&KEEPALIVE));
         if let Some(unanswered_max) = dial.unanswered_max {
-            let _ = socket2::SockRef::from(&tcp).set_tcp_user_timeout(Some(unanswered_max));
+            limit_unanswered(&tcp, unanswered_max);
+        }
+        if let Some((version, addresses)) = dial.header {
+            let version = match version {
+                ProxyVersion::V1 => Version::V1,
+                ProxyVersion::V2 => Version::V2,
+            };
+            let header = proxy_protocol::header(version, addresses);
+            tcp.write_all(&header).await.map_err(|source| ConnectError::Tcp { address, source })?;
         }
         let Some(tls) = tls else {
             return Ok(Stream::Plain(tcp));
@@ -142,10 +185,39 @@ fn keep_alive(tcp: &TcpStream, wanted: &TcpKeepalive) {
     }
 }
 
+fn limit_unanswered(tcp: &TcpStream, limit: Duration) {
+    let _ = socket2::SockRef::from(tcp).set_tcp_user_timeout(Some(limit));
+}
+
 impl Stream {
+    /// As [`Dial::unanswered_max`], once it is known that the peer always reads.
+    pub fn limit_unanswered(&self, limit: Duration) {
+        match self {
+            Stream::Plain(stream) => limit_unanswered(stream, limit),
+            Stream::Tls(stream) => limit_unanswered(stream.get_ref().0, limit),
+        }
+    }
+
     /// Whether the peer chose HTTP/2 by ALPN.
     pub fn negotiated_h2(&self) -> bool {
         matches!(self, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+    }
+}
+
+impl Io for Stream {
+    /// TLS has an end of its own, which is not said then.
+    fn abort(&self) {
+        match self {
+            Stream::Plain(stream) => stream.abort(),
+            Stream::Tls(stream) => stream.get_ref().0.abort(),
+        }
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Stream::Plain(stream) => Some(stream),
+            Stream::Tls(_) => None,
+        }
     }
 }
 

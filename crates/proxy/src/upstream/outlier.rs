@@ -54,6 +54,10 @@ impl Memory {
         false
     }
 
+    pub fn ejected_until(&self) -> Option<Instant> {
+        self.ejected_until.get()
+    }
+
     /// Takes note; true if the endpoint should be ejected. `random` decides where only a share is enforced.
     pub fn note(&self, settings: &OutlierDetection, outcome: Outcome, random: u64) -> bool {
         let (local, external) = match outcome {

@@ -17,8 +17,9 @@ use hyper::client::conn::http2;
 use super::{
     connect::{ConnectError, Dial, TlsSettings, connect},
     limits::Raised,
+    tunnels::Tunnels,
 };
-use crate::http::{body::TryBody, h1::client::Connection, h2};
+use crate::http::{body::TryBody, h1::client::Connection, h2, life::Life};
 
 /// Idle HTTP/1 connections an endpoint may keep.
 pub const IDLE_H1_MAX: usize = 256;
@@ -28,7 +29,7 @@ pub const STREAMS_PER_CONNECTION_MAX: u32 = 100;
 pub const H2_CONNECTIONS_MAX: usize = 8;
 
 /// Bytes to a machine that is gone: HTTP/2's own windows see to it that a living one always reads.
-const UNANSWERED_MAX: Duration = Duration::from_secs(10);
+pub const UNANSWERED_MAX: Duration = Duration::from_secs(10);
 
 /// The version spoken on a connection to be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,9 @@ pub struct Opening {
     pub held: Held,
     /// The credentials' generation that `tls` was made from.
     pub generation: u64,
+    /// For what must not happen at the same time everywhere.
+    pub random: u64,
+    pub on_flood: h2::guarded::OnFlood,
 }
 
 /// The counts of connections, of the cluster and of the endpoint, that a connection holds up.
@@ -61,6 +65,8 @@ pub struct Pool {
     opening_h2: tokio::sync::Mutex<()>,
     last_failure: Cell<Option<Instant>>,
     generation: Cell<u64>,
+    /// TCP connections over HTTP/2.
+    pub tunnels: Tunnels,
 }
 
 struct IdleH1 {
@@ -71,8 +77,23 @@ struct IdleH1 {
 
 struct Shared {
     sender: http2::SendRequest<TryBody>,
-    streams: Rc<Cell<u32>>,
+    streams: Rc<Streams>,
     last_used: Cell<Instant>,
+    life: Life,
+}
+
+impl Shared {
+    fn has_room(&self, streams_max: u32) -> bool {
+        let open = self.streams.open.get();
+        // The other side may allow fewer. One alone waits there rather than on a connection that allows no more.
+        open == 0 || open < streams_max.min(self.streams.greeting.streams_max())
+    }
+}
+
+/// What the streams of one connection share.
+struct Streams {
+    open: Cell<u32>,
+    greeting: Rc<h2::Greeting>,
 }
 
 /// A connection taken for one request.
@@ -82,18 +103,23 @@ pub enum Lease {
 }
 
 /// Counts one stream of a shared connection until it is dropped.
-pub struct StreamCount(Rc<Cell<u32>>);
+pub struct StreamCount(Rc<Streams>);
 
 impl StreamCount {
-    fn new(count: &Rc<Cell<u32>>) -> StreamCount {
-        count.set(count.get() + 1);
-        StreamCount(Rc::clone(count))
+    fn new(streams: &Rc<Streams>) -> StreamCount {
+        streams.open.set(streams.open.get() + 1);
+        StreamCount(Rc::clone(streams))
+    }
+
+    /// Whether the other side takes extended CONNECTs; waits until it has said so.
+    pub async fn takes_extended_connect(&self) -> bool {
+        self.0.greeting.takes_extended_connect().await
     }
 }
 
 impl Drop for StreamCount {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.0.open.set(self.0.open.get() - 1);
     }
 }
 
@@ -106,6 +132,7 @@ impl Pool {
             opening_h2: tokio::sync::Mutex::new(()),
             last_failure: Cell::new(None),
             generation: Cell::new(0),
+            tunnels: Tunnels::default(),
         }
     }
 
@@ -127,7 +154,9 @@ impl Pool {
         match opening.version {
             Version::Http1 => {
                 let stream = connect(self.address, opening.tls.as_ref(), opening.dial).await?;
-                let connection = Connection::new(stream, opening.held);
+                let life = Life::new(&opening.h2.life, opening.random);
+                life.on_request();
+                let connection = Connection::new(stream, opening.held, life);
                 Ok(Lease::H1 { connection, generation: opening.generation, reused: false })
             }
             Version::Http2 => self.open_h2(opening).await,
@@ -151,14 +180,14 @@ impl Pool {
             return Err(ConnectError::Timeout { address: self.address, timeout });
         }
         let generation = opening.generation;
+        let life = Life::new(&opening.h2.life, opening.random);
         match self.handshake_h2(opening).await {
-            Ok(sender) => {
-                let streams = Rc::new(Cell::new(0));
+            Ok(h2::Opened { sender, greeting }) => {
+                let streams = Rc::new(Streams { open: Cell::new(0), greeting });
                 let stream = StreamCount::new(&streams);
-                if self.generation.get() == generation {
-                    let shared =
-                        Shared { sender: sender.clone(), streams, last_used: Cell::new(Instant::now()) };
-                    self.h2.borrow_mut().push(shared);
+                if self.generation.get() == generation && !life.on_request() {
+                    let last_used = Cell::new(Instant::now());
+                    self.h2.borrow_mut().push(Shared { sender: sender.clone(), streams, last_used, life });
                 }
                 Ok(Lease::H2 { sender, stream, reused: false })
             }
@@ -169,10 +198,10 @@ impl Pool {
         }
     }
 
-    async fn handshake_h2(&self, opening: Opening) -> Result<http2::SendRequest<TryBody>, ConnectError> {
+    async fn handshake_h2(&self, opening: Opening) -> Result<h2::Opened, ConnectError> {
         let dial = Dial { unanswered_max: Some(UNANSWERED_MAX), ..opening.dial };
         let stream = connect(self.address, opening.tls.as_ref(), dial).await?;
-        h2::client(stream, opening.h2, opening.held)
+        h2::client(stream, &opening.h2, opening.random, opening.held, opening.on_flood)
             .await
             .map_err(|source| ConnectError::Http { address: self.address, source })
     }
@@ -180,7 +209,8 @@ impl Pool {
     fn take_h1(&self, generation: u64) -> Option<Lease> {
         let mut idle = self.h1.borrow_mut();
         while let Some(IdleH1 { connection, generation: made, .. }) = idle.pop() {
-            if made == generation && connection.is_quiet() {
+            if made == generation && !connection.life.is_over() && connection.is_quiet() {
+                connection.life.on_request();
                 return Some(Lease::H1 { connection, generation, reused: true });
             }
         }
@@ -189,9 +219,14 @@ impl Pool {
 
     fn take_h2(&self, streams_max: u32) -> Option<Lease> {
         let mut shared = self.h2.borrow_mut();
-        shared.retain(|connection| !connection.sender.is_closed());
-        let connection = shared.iter().find(|connection| connection.streams.get() < streams_max)?;
+        // One whose life is over closes when its last stream has ended.
+        shared.retain(|connection| !connection.sender.is_closed() && !connection.life.is_over());
+        let connection = match streams_max {
+            u32::MAX => shared.iter().min_by_key(|connection| connection.streams.open.get()),
+            _ => shared.iter().find(|connection| connection.has_room(streams_max)),
+        }?;
         connection.last_used.set(Instant::now());
+        connection.life.on_request();
         Some(Lease::H2 {
             sender: connection.sender.clone(),
             stream: StreamCount::new(&connection.streams),
@@ -199,7 +234,7 @@ impl Pool {
         })
     }
 
-    /// A shared connection, however full.
+    /// The least full of the shared connections, however full.
     pub fn share_h2(&self) -> Option<Lease> {
         self.take_h2(u32::MAX)
     }
@@ -207,7 +242,11 @@ impl Pool {
     /// Gives an HTTP/1 connection back once its exchange is over.
     pub fn give_back(&self, connection: Rc<Connection>, generation: u64) {
         let mut idle = self.h1.borrow_mut();
-        if connection.may_reuse() && generation >= self.generation.get() && idle.len() < IDLE_H1_MAX {
+        if connection.may_reuse()
+            && !connection.life.is_over()
+            && generation >= self.generation.get()
+            && idle.len() < IDLE_H1_MAX
+        {
             idle.push(IdleH1 { connection, since: Instant::now(), generation });
         }
     }
@@ -215,11 +254,14 @@ impl Pool {
     /// Lets go of connections that nobody used for `idle_timeout`, and of closed ones.
     pub fn sweep(&self, now: Instant, idle_timeout: Duration) {
         let old = |since: Instant| now.saturating_duration_since(since) > idle_timeout;
-        self.h1.borrow_mut().retain(|entry| !old(entry.since) && entry.connection.is_quiet());
-        self.h2.borrow_mut().retain(|connection| {
-            let idle = connection.streams.get() == 0 && old(connection.last_used.get());
-            !connection.sender.is_closed() && !idle
+        self.h1.borrow_mut().retain(|entry| {
+            !old(entry.since) && !entry.connection.life.is_over() && entry.connection.is_quiet()
         });
+        self.h2.borrow_mut().retain(|connection| {
+            let idle = connection.streams.open.get() == 0 && old(connection.last_used.get());
+            !connection.sender.is_closed() && !connection.life.is_over() && !idle
+        });
+        self.tunnels.sweep(now, idle_timeout);
     }
 
     fn retire_older_than(&self, generation: u64) {
@@ -233,5 +275,6 @@ impl Pool {
     pub fn clear(&self) {
         self.h1.borrow_mut().clear();
         self.h2.borrow_mut().clear();
+        self.tunnels.clear();
     }
 }

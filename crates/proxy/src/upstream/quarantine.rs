@@ -35,16 +35,27 @@ impl Quarantine {
         self.extend(now)
     }
 
-    /// Somebody looks again: the others wait for what it finds. `None`: there is nothing to find out.
-    pub fn probe(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
-        (self.refusals.get() > 0).then(|| self.extend(now()))
+    pub fn until(&self) -> Option<Instant> {
+        self.until.get()
     }
 
-    pub fn reached(&self) {
-        if self.refusals.replace(0) > 0 {
+    /// Somebody looks again: the others wait for what it finds. The time of it; `None`: there is nothing to find out.
+    pub fn probe(&self, now: impl FnOnce() -> Instant) -> Option<Instant> {
+        (self.refusals.get() > 0).then(|| {
+            let now = now();
+            self.extend(now);
+            now
+        })
+    }
+
+    /// True if that ends the quarantine.
+    pub fn reached(&self) -> bool {
+        let refused = self.refusals.replace(0) > 0;
+        if refused {
             self.refused.set(None);
             self.until.set(None);
         }
+        refused
     }
 
     fn extend(&self, now: Instant) -> Instant {
@@ -73,7 +84,8 @@ mod tests {
             quarantine.refuse(at(millis));
         }
         assert!(quarantine.holds(at(100)) && !quarantine.holds(at(104)));
-        assert_eq!(quarantine.probe(|| at(110)), Some(at(210)), "one looks, the others wait");
+        assert_eq!(quarantine.probe(|| at(110)), Some(at(110)));
+        assert_eq!(quarantine.until(), Some(at(210)), "one looks, the others wait");
         assert_eq!(quarantine.refuse(at(111)), at(311), "twice as long");
         let mut now = at(311);
         for _ in 0..40 {

@@ -7,6 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use weft_proxy::static_config::StaticResources;
 
 use crate::{
+    beside::{Peer, Speak as PeerSpeak},
     edge::Edge,
     h2::{Client, End, GET},
     mesh::{
@@ -136,6 +137,44 @@ fn http2_origin() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
         });
     });
     (at, heads)
+}
+
+/// Those that were answered by the origin, of all.
+fn forwarded(at: std::net::SocketAddr, cases: &[Case]) -> Vec<&'static str> {
+    let mut passed = Vec::new();
+    for case in cases {
+        let mut client = Client::connect(at, &[]);
+        client.request(1, &case.fields, true);
+        match client.end_of(1) {
+            End::Status(200, _) => passed.push(case.name),
+            End::Status(300..=399 | 502..=504, _) => passed.push("(answered in another way)"),
+            _ => {}
+        }
+    }
+    passed
+}
+
+/// S-H2-02 with Envoy and HAProxy in our place, to an HTTP/1 origin.
+#[test]
+fn downgrades_beside_peers() {
+    let cases = cases();
+    for peer in [Peer::Envoy, Peer::HaProxy] {
+        let (oracle, at) = (Oracle::start(), free_port());
+        let Some(_running) = peer.start(PeerSpeak::Http2, &[(at, oracle.address)]) else { return };
+        let passed = forwarded(at, &cases);
+        let odd: Vec<Event> = oracle
+            .take()
+            .into_iter()
+            .filter(|event| matches!(event, Event::Problem(_) | Event::Ambiguous(_)))
+            .collect();
+        println!(
+            "S-H2-02 {}: {} cases; forwarded {passed:?}; origin could not read {}",
+            peer.name(),
+            cases.len(),
+            odd.len()
+        );
+        assert!(passed.contains(&"ok"), "{peer:?} was not there");
+    }
 }
 
 /// S-H2-02: what is forwarded is at most what the list allows, and the origin reads it in one way.

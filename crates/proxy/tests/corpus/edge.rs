@@ -11,7 +11,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use weft_proxy::{Config, Drain, PortsWanted, ProxyError, static_config::StaticResources};
 
-use crate::mesh::LIMIT;
+use crate::{beside::End, mesh::LIMIT};
 
 /// A proxy with one worker; dropped, it ends.
 pub struct Edge {
@@ -64,6 +64,11 @@ pub fn connect(to: SocketAddr) -> TcpStream {
 /// Writes the pieces, ends its side, and reads to the end. So no case needs a clock: a whole request is answered, and
 /// one that is not whole ends with the connection.
 pub fn exchange<'a>(to: SocketAddr, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    exchange_until(to, End::HalfClose, pieces)
+}
+
+/// The same, with another way to say that nothing more comes.
+pub fn exchange_until<'a>(to: SocketAddr, end: End, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut stream = connect(to);
     for piece in pieces {
         // The proxy may have refused already.
@@ -71,8 +76,29 @@ pub fn exchange<'a>(to: SocketAddr, pieces: impl IntoIterator<Item = &'a [u8]>) 
             break;
         }
     }
+    let mut answer = Vec::new();
+    if let End::Quiet(time) = end {
+        stream.set_read_timeout(Some(time)).unwrap();
+        let mut buffer = [0; 16 * 1024];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(count @ 1..) => answer.extend_from_slice(&buffer[..count]),
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    break;
+                }
+                _ => return answer,
+            }
+        }
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+    }
     let _ = stream.shutdown(Shutdown::Write);
-    read_to_end(&mut stream)
+    answer.extend(read_to_end(&mut stream));
+    answer
 }
 
 pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {

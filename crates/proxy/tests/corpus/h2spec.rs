@@ -16,6 +16,7 @@ use envoy_types::pb::envoy::{
 use weft_proxy::static_config::StaticResources;
 
 use crate::{
+    beside::{Peer, Speak as PeerSpeak},
     edge::Edge,
     mesh::{
         free_port,
@@ -56,7 +57,7 @@ fn tls_chain(web: envoy_types::pb::envoy::config::listener::v3::Filter) -> Filte
 /// What failed, and the line of totals.
 fn run(program: &Path, at: SocketAddr, more: &[&str]) -> (Vec<String>, String) {
     let out = Command::new(program)
-        .args(["--host", "127.0.0.1", "--port", &at.port().to_string(), "--timeout", "2"])
+        .args(["--host", "127.0.0.1", "--port", &at.port().to_string(), "--timeout", "1"])
         .args(more)
         .stdin(Stdio::null())
         .output()
@@ -82,6 +83,7 @@ fn h2spec_passes() {
         clusters: vec![cluster("o", &[oracle.address], Speak::Http1, None)],
         ..StaticResources::default()
     });
+    let mut passed = Vec::new();
     for (name, at, more, known) in [
         ("plain text", plain, &[][..], PLAIN_FAILS_TODAY),
         ("TLS", tls, &["--tls", "--insecure"], TLS_FAILS_TODAY),
@@ -91,5 +93,13 @@ fn h2spec_passes() {
         let count: usize = totals.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
         assert!(count >= 145, "{name}: {totals}");
         assert_eq!(failed, known, "{name}: the list may only get shorter");
+        passed.push(count);
     }
+    let at = free_port();
+    let Some(_envoy) = Peer::Envoy.start(PeerSpeak::Http2, &[(at, oracle.address)]) else { return };
+    let (failed, totals) = run(&program, at, &[]);
+    println!("S-H2-01 Envoy, plain text: {totals}; failed {failed:?}");
+    let count: usize = totals.split(' ').next().and_then(|count| count.parse().ok()).unwrap_or(0);
+    assert!(count > 100, "Envoy was not there: {totals}");
+    assert!(passed.iter().all(|ours| *ours >= count), "Envoy passes {count}, we {passed:?}");
 }

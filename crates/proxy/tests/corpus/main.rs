@@ -14,12 +14,15 @@
 #[path = "../mesh/mod.rs"]
 mod mesh;
 
+mod beside;
 mod downgrade;
 mod edge;
 mod floods;
 mod grpc;
 mod h2;
 mod h2spec;
+mod http2;
+mod models;
 mod oracle;
 mod request_cases;
 mod requests;

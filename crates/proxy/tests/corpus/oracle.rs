@@ -16,9 +16,14 @@ pub enum Event {
     Request(Request),
     /// Bytes that no strict reader takes, and why.
     Problem(String),
+    /// Of these, two readers read other requests in them (see [`models`](crate::models)).
+    Ambiguous(String),
     /// A connection ended inside a request.
     Cut,
 }
+
+/// For the rest of what a strict reader refused.
+const REST_TIME: Duration = Duration::from_millis(40);
 
 /// What becomes of the connection after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +104,16 @@ fn serve(mut stream: TcpStream, answer: &Answer, log: &Mutex<Vec<Event>>) {
         match strict::read(&bytes) {
             Err(text) => {
                 let text = format!("{text} in {:?}", show(&bytes[..bytes.len().min(400)]));
-                return say(Event::Problem(text));
+                say(Event::Problem(text));
+                // What else comes decides how it can be read.
+                let _ = stream.set_read_timeout(Some(REST_TIME));
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    bytes.extend_from_slice(&buffer[..count]);
+                }
+                if let Some(text) = crate::models::differ(&bytes) {
+                    say(Event::Ambiguous(text));
+                }
+                return;
             }
             Ok(Some((request, length))) => {
                 bytes.drain(..length);

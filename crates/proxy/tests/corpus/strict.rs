@@ -55,10 +55,11 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Request, usize)>, String> {
         ([length], []) => {
             let digits = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
             let length: Option<usize> = length.parse().ok().filter(|_| digits);
-            let length = length.ok_or_else(|| format!("content-length {lengths:?}"))?;
-            let Some(body) = bytes.get(at..at + length) else { return Ok(None) };
+            let end = length.and_then(|length| at.checked_add(length));
+            let end = end.ok_or_else(|| format!("content-length {lengths:?}"))?;
+            let Some(body) = bytes.get(at..end) else { return Ok(None) };
             request.body = body.to_vec();
-            at += length;
+            at = end;
         }
         ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => {
             let Some(()) = chunks(bytes, &mut at, &mut request)? else { return Ok(None) };

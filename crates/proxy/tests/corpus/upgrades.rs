@@ -138,9 +138,9 @@ fn refused_upgrades_smuggle_nothing() {
     }
 }
 
-/// S-WS-01: CONNECT with a protocol is refused, since the settings do not offer it.
+/// S-WS-01: CONNECT with a protocol is refused where the settings do not offer it.
 #[test]
-fn extended_connect_is_not_spoken() {
+fn extended_connect_is_not_spoken_unless_offered() {
     let (oracle, at, _edge) = start();
     let mut client = Client::connect(at, &[]);
     let fields: [(&[u8], &[u8]); 5] = [

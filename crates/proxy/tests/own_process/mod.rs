@@ -5,9 +5,11 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
-    process::{Child, ChildStdout, Command, Stdio},
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -23,6 +25,9 @@ const BE_ONE: &str = "WEFT_TEST_PROXY";
 const DELAY: &str = "WEFT_TEST_DRAIN_DELAY_MS";
 const TIMEOUT: &str = "WEFT_TEST_DRAIN_TIMEOUT_MS";
 const NOFILE: &str = "WEFT_TEST_NOFILE";
+const MEMORY: &str = "WEFT_TEST_MEMORY";
+const PER_SOURCE: &str = "WEFT_TEST_PER_SOURCE";
+const GROUP: &str = "WEFT_TEST_GROUP";
 const APP: &str = "WEFT_TEST_APP";
 const ECHO: &str = "WEFT_TEST_ECHO";
 
@@ -40,11 +45,28 @@ pub struct Process {
     pub tcp: SocketAddr,
     pub admin: SocketAddr,
     child: Child,
+    stdin: ChildStdin,
     _stdout: BufReader<ChildStdout>,
+}
+
+/// How such a process gives memory back, where its allocator needs to be told.
+pub static RELEASE: OnceLock<fn()> = OnceLock::new();
+
+/// What it may have.
+#[derive(Clone, Default)]
+pub struct Limited {
+    pub memory: Option<u64>,
+    pub per_source: Option<u32>,
+    /// A control group's directory, which it goes into.
+    pub group: Option<PathBuf>,
 }
 
 impl Wanted {
     pub fn start(self) -> Process {
+        self.start_limited(&Limited::default())
+    }
+
+    pub fn start_limited(self, limited: &Limited) -> Process {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "is_a_proxy_when_told_to", "--nocapture", "--test-threads=1"]);
         command.env(BE_ONE, "1").env(APP, self.app.to_string()).env(ECHO, self.echo.to_string());
@@ -53,7 +75,13 @@ impl Wanted {
         if let Some(limit) = self.nofile {
             command.env(NOFILE, limit.to_string());
         }
+        for (name, limit) in [(MEMORY, limited.memory), (PER_SOURCE, limited.per_source.map(u64::from))] {
+            limit.map(|limit| command.env(name, limit.to_string()));
+        }
+        limited.group.as_ref().map(|group| command.env(GROUP, group));
+        command.stdin(Stdio::piped());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         let ports = loop {
@@ -64,7 +92,7 @@ impl Wanted {
             }
         };
         let ports: Vec<SocketAddr> = ports.split_whitespace().map(|port| port.parse().unwrap()).collect();
-        Process { http: ports[0], tcp: ports[1], admin: ports[2], child, _stdout: stdout }
+        Process { http: ports[0], tcp: ports[1], admin: ports[2], child, stdin, _stdout: stdout }
     }
 }
 
@@ -72,6 +100,17 @@ impl Process {
     pub fn terminate(&self) {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::TERM).unwrap();
+    }
+
+    /// It holds so much memory beside its own from now on.
+    pub fn hold(&mut self, bytes: u64) {
+        writeln!(self.stdin, "{bytes}").unwrap();
+    }
+
+    /// Resident memory.
+    pub fn resident(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
     }
 
     /// Its exit code, once it has ended.
@@ -124,6 +163,10 @@ pub fn be_one_if_told() {
         let limit = Some(limit.parse().unwrap());
         setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).unwrap();
     }
+    if let Ok(group) = std::env::var(GROUP) {
+        std::fs::write(format!("{group}/cgroup.procs"), std::process::id().to_string()).unwrap();
+    }
+    std::thread::spawn(hold_what_is_told);
     weft_proxy::panics::on_path::set("/panic");
     let (app, echo) = (text(APP).parse().unwrap(), text(ECHO).parse().unwrap());
     let (at, tcp_at) = (free_port(), free_port());
@@ -142,6 +185,9 @@ pub fn be_one_if_told() {
         ..StaticResources::default()
     };
     config.workers = 2;
+    config.limits.memory = std::env::var(MEMORY).ok().map(|limit| limit.parse().unwrap());
+    config.limits.release_memory = RELEASE.get().copied();
+    config.limits.connections_per_source = std::env::var(PER_SOURCE).ok().map(|limit| limit.parse().unwrap());
     config.drain = weft_proxy::Drain { delay: millis(DELAY), timeout: millis(TIMEOUT) };
     config.ports.outbound = None;
     config.ports.inbound = None;
@@ -156,6 +202,16 @@ pub fn be_one_if_told() {
         Err(weft_proxy::ProxyError::Panics) => 70,
         Err(_) => 1,
     });
+}
+
+/// Each line of stdin is how many bytes to hold.
+fn hold_what_is_told() {
+    let mut held = Vec::new();
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        drop(std::mem::take(&mut held));
+        held = vec![1_u8; line.trim().parse().unwrap()];
+        std::hint::black_box(&held);
+    }
 }
 
 /// Nobody else is left to end it when the test that started it dies.

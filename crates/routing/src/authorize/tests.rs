@@ -49,6 +49,7 @@ fn input<'a>(head: Option<&'a HeadView<'a>>) -> PolicyInput<'a> {
         head,
         principal: Some("spiffe://mesh.internal/ns/default/sa/fe"),
         authenticated: true,
+        direct_ip: ip,
         source_ip: ip,
         remote_ip: ip,
         destination_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -104,6 +105,8 @@ fn principals() {
         (Principal::Authenticated(None), true),
         (Principal::DirectRemoteIp(net("10.0.0.0/8")), true),
         (Principal::DirectRemoteIp(net("192.168.0.0/16")), false),
+        (Principal::SourceIp(net("10.0.0.0/8")), true),
+        (Principal::SourceIp(net("192.168.0.0/16")), false),
         (Principal::Not(Box::new(Principal::Any)), false),
         (Principal::And(vec![Principal::Any, Principal::RemoteIp(net("10.0.0.9/32"))]), true),
         (Principal::Or(vec![name(exact("x")), Principal::Any]), true),
@@ -297,5 +300,5 @@ fn mapped_addresses_are_the_addresses_they_map() {
     let rules =
         rbac(RbacAction::Deny, Permission::Any, Principal::DirectRemoteIp("10.0.0.0/8".parse().unwrap()));
     let mapped = IpAddr::V6(Ipv4Addr::new(10, 1, 1, 1).to_ipv6_mapped());
-    assert!(!decide(&rules, &PolicyInput { source_ip: mapped, ..input(None) }).allow);
+    assert!(!decide(&rules, &PolicyInput { direct_ip: mapped, ..input(None) }).allow);
 }

@@ -2,11 +2,19 @@
 
 use std::sync::Arc;
 
-use super::{Balancer, Pick, Situation};
+use super::{Balancer, Pick, Roster, Situation, Standing};
 use crate::types::{Address, BalancePolicy, Endpoint, Endpoints, Health};
 
+mod walk;
+
+const WELL: Standing = Standing { healthy: true, calm: true };
+
 /// Per priority: (weight, health) of its endpoints.
-fn endpoints(priorities: &[&[(u32, Health)]]) -> Endpoints {
+fn endpoints(priorities: &[&[(u32, Health)]]) -> Roster {
+    Roster::new(Arc::new(listed(priorities)), |_| WELL)
+}
+
+fn listed(priorities: &[&[(u32, Health)]]) -> Endpoints {
     let mut found = Endpoints::default();
     for (priority, members) in (0u32..).zip(priorities) {
         let start = found.all.len();
@@ -28,14 +36,14 @@ fn endpoints(priorities: &[&[(u32, Health)]]) -> Endpoints {
 }
 
 fn calm<'a>() -> Situation<'a> {
-    Situation { active: &|_| 0, healthy: &|_| true, tried: &[], panic_threshold_percent: 50.0 }
+    Situation { active: &|_| 0, tried: &[], panic_threshold_percent: 50.0 }
 }
 
-fn counts(policy: BalancePolicy, endpoints: &Endpoints, situation: &Situation<'_>, picks: u64) -> Vec<usize> {
+fn counts(policy: BalancePolicy, roster: &Roster, situation: &Situation<'_>, picks: u64) -> Vec<usize> {
     let mut balancer = Balancer::default();
-    let mut counts = vec![0; endpoints.all.len()];
+    let mut counts = vec![0; roster.endpoints().all.len()];
     for round in 0..picks {
-        if let Some(pick) = balancer.pick(policy, endpoints, situation, super::mix(round)) {
+        if let Some(pick) = balancer.pick(policy, roster, situation, super::mix(round)) {
             counts[pick.index] += 1;
         }
     }
@@ -90,11 +98,11 @@ fn least_request_avoids_the_busy_one() {
 
 #[test]
 fn unhealthy_draining_and_ejected_endpoints_get_nothing() {
-    let members = endpoints(&[&[UP, DOWN, UP, LEAVING, UP]]);
+    let mut members = endpoints(&[&[UP, DOWN, UP, LEAVING, UP]]);
     let found = counts(BalancePolicy::RoundRobin, &members, &calm(), 300);
     assert_eq!((found[1], found[3]), (0, 0));
-    let situation = Situation { healthy: &|index| index != 0, ..calm() };
-    let found = counts(BalancePolicy::Random, &members, &situation, 300);
+    members.set(0, Standing { healthy: false, calm: true });
+    let found = counts(BalancePolicy::Random, &members, &calm(), 300);
     assert_eq!((found[0], found[1], found[3]), (0, 0, 0));
 }
 
@@ -137,11 +145,23 @@ fn tried_endpoints_come_last() {
 }
 
 #[test]
+fn those_that_refused_come_after_the_others_and_before_the_tried() {
+    let mut members = endpoints(&[&[UP, UP, UP]]);
+    members.set(1, Standing { healthy: true, calm: false });
+    let found =
+        |tried: &[usize]| counts(BalancePolicy::RoundRobin, &members, &Situation { tried, ..calm() }, 12);
+    assert_eq!(found(&[]), [6, 0, 6]);
+    assert_eq!(found(&[0]), [0, 0, 12]);
+    assert_eq!(found(&[2, 0]), [0, 12, 0]);
+    assert_eq!(found(&[1, 0, 2]), [4, 4, 4]);
+}
+
+#[test]
 fn no_endpoints_no_pick() {
     for policy in
         [BalancePolicy::RoundRobin, BalancePolicy::Random, BalancePolicy::LeastRequest { choices: 2 }]
     {
-        assert_eq!(Balancer::default().pick(policy, &Endpoints::default(), &calm(), 1), None);
+        assert_eq!(Balancer::default().pick(policy, &Roster::default(), &calm(), 1), None);
         assert_eq!(Balancer::default().pick(policy, &endpoints(&[&[LEAVING]]), &calm(), 1), None);
     }
 }

@@ -11,7 +11,9 @@ use envoy_types::pb::envoy::config::cluster::v3::cluster::{
     ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbConfig, LbPolicy,
 };
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::config::core::v3::proxy_protocol_config::Version;
 use envoy_types::pb::envoy::config::core::v3::transport_socket;
+use envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3 as options_pb;
 use envoy_types::pb::envoy::extensions::upstreams::http::v3::http_protocol_options::UpstreamProtocolOptions;
@@ -22,7 +24,7 @@ use super::reader::Reader;
 use super::{core, http, tls};
 use crate::fields::type_name;
 use crate::types::{
-    BalancePolicy, CircuitBreakers, Cluster, ClusterKind, DnsFamily, DnsSettings, Endpoints,
+    BalancePolicy, CircuitBreakers, Cluster, ClusterKind, DnsFamily, DnsSettings, Endpoints, ProxyVersion,
     RetryBudgetLimits, TcpKeepalive, Thresholds, UpstreamHttp, UpstreamProtocol, UpstreamTls,
 };
 
@@ -34,10 +36,20 @@ pub(super) fn cluster(reader: &mut Reader, cluster: &pb::Cluster) -> Option<Clus
     let kind = kind(reader, cluster);
     let balance = balance(reader, cluster, kind.as_ref());
     let connect_timeout = reader.positive_duration("connect_timeout", cluster.connect_timeout.as_ref());
+    let mut proxy_protocol = None;
     let tls = match cluster.transport_socket.as_ref() {
         None => Some(None),
-        Some(socket) => reader.at("transport_socket", |reader| upstream_socket(reader, socket)),
+        Some(socket) => {
+            reader.at("transport_socket", |reader| upstream_socket(reader, socket, Some(&mut proxy_protocol)))
+        }
     };
+    if proxy_protocol.is_some() && !cluster.typed_extension_protocol_options.is_empty() {
+        reader.problem_at(
+            "transport_socket",
+            "begins connections with a PROXY header, but the cluster is for HTTP, \
+             whose connections carry requests of many callers",
+        );
+    }
     let http = http_options(reader, cluster);
     let family = reader.choice("dns_lookup_family", cluster.dns_lookup_family).map(|family| match family {
         DnsLookupFamily::Auto => DnsFamily::Auto,
@@ -62,6 +74,7 @@ pub(super) fn cluster(reader: &mut Reader, cluster: &pb::Cluster) -> Option<Clus
         panic_threshold_percent,
         connect_timeout: connect_timeout.unwrap_or(Duration::from_secs(5)),
         tls: tls?.map(Arc::new),
+        proxy_protocol,
         http,
         limits,
         health_checks: reader.list("health_checks", &cluster.health_checks, health::health_check),
@@ -161,8 +174,12 @@ fn balance(reader: &mut Reader, cluster: &pb::Cluster, kind: Option<&ClusterKind
     Some(policy)
 }
 
-/// Some(None): plaintext.
-fn upstream_socket(reader: &mut Reader, socket: &core_pb::TransportSocket) -> Option<Option<UpstreamTls>> {
+/// Some(None): plaintext. `header`: what comes before TLS, where that may still be said.
+fn upstream_socket(
+    reader: &mut Reader,
+    socket: &core_pb::TransportSocket,
+    header: Option<&mut Option<ProxyVersion>>,
+) -> Option<Option<UpstreamTls>> {
     let Some(transport_socket::ConfigType::TypedConfig(any)) = socket.config_type.as_ref() else {
         reader.problem_at("typed_config", "is required");
         return None;
@@ -176,6 +193,24 @@ fn upstream_socket(reader: &mut Reader, socket: &core_pb::TransportSocket) -> Op
         Some("DownstreamTlsContext") => {
             reader.problem("is a TLS context towards callers; UpstreamTlsContext is wanted");
             None
+        }
+        Some("ProxyProtocolUpstreamTransport") => {
+            let Some(header) = header else {
+                reader.problem("stands inside of another one");
+                return None;
+            };
+            let wrapper: ProxyProtocolUpstreamTransport = reader.any(any)?;
+            // Absent means version 1, as its number is zero.
+            let version = wrapper.config.as_ref().map_or(0, |config| config.version);
+            *header =
+                reader.at("config", |reader| reader.choice("version", version)).map(
+                    |version| match version {
+                        Version::V1 => ProxyVersion::V1,
+                        Version::V2 => ProxyVersion::V2,
+                    },
+                );
+            let inner = reader.required("transport_socket", wrapper.transport_socket.as_ref())?;
+            reader.at("transport_socket", |reader| upstream_socket(reader, inner, None))
         }
         // The table has refused it.
         _ => None,
@@ -194,6 +229,9 @@ fn http_options(reader: &mut Reader, cluster: &pb::Cluster) -> UpstreamHttp {
         }
         if let Some(options) = cluster.common_http_protocol_options.as_ref() {
             reader.at("common_http_protocol_options", |reader| set_common(reader, &mut http, options));
+        }
+        if let Some(limit) = http::requests_max(cluster.max_requests_per_connection.as_ref()) {
+            http.life.requests_max = Some(limit);
         }
         return http;
     };
@@ -259,15 +297,13 @@ fn set_http2(
     http: &mut UpstreamHttp,
     options: Option<&core_pb::Http2ProtocolOptions>,
 ) {
-    let options = http::http2(reader, step, options);
-    http.http2_streams_max = options.streams_max;
-    http.http2_stream_window = options.stream_window;
-    http.http2_connection_window = options.connection_window;
+    http.http2 = http::http2(reader, step, options);
 }
 
 fn set_common(reader: &mut Reader, http: &mut UpstreamHttp, options: &core_pb::HttpProtocolOptions) {
     http.idle_timeout = reader.duration("idle_timeout", options.idle_timeout.as_ref());
     http.max_stream = reader.duration("max_stream_duration", options.max_stream_duration.as_ref());
+    http.life = http::connection_life(reader, options);
 }
 
 fn panic_threshold(reader: &mut Reader, cluster: &pb::Cluster) -> f64 {

@@ -57,6 +57,23 @@ fn socket_address(reader: &mut Reader, socket: &pb::SocketAddress) -> Option<Add
     })
 }
 
+/// Whether it takes datagrams.
+pub(super) fn is_udp(address: &pb::Address) -> bool {
+    let Some(pb::address::Address::SocketAddress(socket)) = &address.address else { return false };
+    socket.protocol == pb::socket_address::Protocol::Udp as i32
+}
+
+/// A listener's, of either protocol.
+pub(super) fn listener_address(reader: &mut Reader, given: &pb::Address) -> Option<Address> {
+    let mut given = given.clone();
+    if is_udp(&given)
+        && let Some(pb::address::Address::SocketAddress(socket)) = &mut given.address
+    {
+        socket.protocol = pb::socket_address::Protocol::Tcp as i32;
+    }
+    address(reader, &given)
+}
+
 pub(super) fn range(reader: &mut Reader, range: &pb::CidrRange) -> Option<IpNet> {
     let Ok(ip) = range.address_prefix.parse::<IpAddr>() else {
         reader.problem_at("address_prefix", format!("is no IP address: {:?}", range.address_prefix));

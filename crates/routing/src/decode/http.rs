@@ -1,5 +1,8 @@
 //! The HTTP connection manager and the options of HTTP.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
@@ -11,13 +14,16 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     StripPortMode,
 };
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType;
+use envoy_types::pb::envoy::r#type::v3::Percent;
+use envoy_types::pb::google::protobuf::UInt32Value;
 
 use super::reader::Reader;
 use super::{access_log, core, rbac, route};
 use crate::fields::type_name;
 use crate::types::{
-    Codec, EscapedSlashes, ForwardClientCert, HttpConfig, HttpFilter, HttpLimits, HttpTimeouts, PathPolicy,
-    RequestIdPolicy, RouteSource, ServerHeader, StripPort, Underscores, Upgrades,
+    Codec, ConnectionLife, EscapedSlashes, ForwardClientCert, Http2Keepalive, Http2Options, HttpConfig,
+    HttpFilter, HttpLimits, HttpTimeouts, PathPolicy, RequestIdPolicy, RouteSource, ServerHeader, StripPort,
+    Underscores, Upgrades,
 };
 
 pub(super) fn http(
@@ -197,31 +203,53 @@ fn timeouts_and_limits(
     if headers_max == Some(0) {
         reader.problem_at("common_http_protocol_options.max_headers_count", "must be at least 1");
     }
-    let http2 = http2(reader, "http2_protocol_options", config.http2_protocol_options.as_ref());
     let limits = HttpLimits {
         head_kib_max,
         headers_max,
-        http2_streams_max: http2.streams_max,
-        http2_stream_window: http2.stream_window,
-        http2_connection_window: http2.connection_window,
+        life: reader.at(at, |reader| connection_life(reader, options)),
+        http2: http2(reader, "http2_protocol_options", config.http2_protocol_options.as_ref()),
     };
     (timeouts, limits)
 }
 
-#[derive(Default)]
-pub(super) struct Http2 {
-    pub streams_max: Option<u32>,
-    pub stream_window: Option<u32>,
-    pub connection_window: Option<u32>,
+pub(super) fn connection_life(reader: &mut Reader, options: &core_pb::HttpProtocolOptions) -> ConnectionLife {
+    let duration =
+        reader.positive_duration("max_connection_duration", options.max_connection_duration.as_ref());
+    ConnectionLife {
+        duration_max: duration,
+        jitter_percent: percent(
+            reader,
+            "max_connection_duration_jitter",
+            options.max_connection_duration_jitter.as_ref(),
+            0,
+        ),
+        requests_max: requests_max(options.max_requests_per_connection.as_ref()),
+    }
+}
+
+/// Zero is no limit.
+pub(super) fn requests_max(said: Option<&UInt32Value>) -> Option<u32> {
+    said.map(|limit| limit.value).filter(|limit| *limit > 0)
+}
+
+fn percent(reader: &mut Reader, step: &str, said: Option<&Percent>, default: u32) -> u32 {
+    let Some(said) = said else { return default };
+    if !(0.0..=100.0).contains(&said.value) {
+        reader.problem_at(step, format!("is not from 0 to 100: {}", said.value));
+        return default;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is from 0 to 100")]
+    let percent = said.value.round() as u32;
+    percent
 }
 
 pub(super) fn http2(
     reader: &mut Reader,
     step: &str,
     options: Option<&core_pb::Http2ProtocolOptions>,
-) -> Http2 {
+) -> Http2Options {
     let Some(options) = options else {
-        return Http2::default();
+        return Http2Options::default();
     };
     reader.at(step, |reader| {
         let streams_max = options.max_concurrent_streams.as_ref().map(|limit| limit.value);
@@ -235,16 +263,46 @@ pub(super) fn http2(
             }
             value
         };
-        Http2 {
+        let stream_window = window(
+            "initial_stream_window_size",
+            options.initial_stream_window_size.as_ref().map(|size| size.value),
+        );
+        let connection_window = window(
+            "initial_connection_window_size",
+            options.initial_connection_window_size.as_ref().map(|size| size.value),
+        );
+        let updates = options.max_inbound_window_update_frames_per_data_frame_sent.as_ref();
+        if updates.is_some_and(|limit| limit.value == 0) {
+            reader.problem_at("max_inbound_window_update_frames_per_data_frame_sent", "must be at least 1");
+        }
+        let value = |limit: Option<&UInt32Value>| limit.map(|limit| limit.value);
+        Http2Options {
             streams_max,
-            stream_window: window(
-                "initial_stream_window_size",
-                options.initial_stream_window_size.as_ref().map(|size| size.value),
-            ),
-            connection_window: window(
-                "initial_connection_window_size",
-                options.initial_connection_window_size.as_ref().map(|size| size.value),
-            ),
+            stream_window,
+            connection_window,
+            extended_connect: options.allow_connect,
+            empty_frames_max: value(options.max_consecutive_inbound_frames_with_empty_payload.as_ref()),
+            priorities_per_stream_max: value(options.max_inbound_priority_frames_per_stream.as_ref()),
+            window_updates_per_data_max: value(updates),
+            keepalive: options
+                .connection_keepalive
+                .as_ref()
+                .map(|said| reader.at("connection_keepalive", |reader| keepalive(reader, said))),
         }
     })
+}
+
+/// Envoy's own numbers where it says nothing.
+fn keepalive(reader: &mut Reader, said: &core_pb::KeepaliveSettings) -> Http2Keepalive {
+    const JITTER_PERCENT: u32 = 15;
+    if said.timeout.is_none() {
+        reader.problem_at("timeout", "is required");
+    }
+    let interval = reader.positive_duration("interval", said.interval.as_ref());
+    let timeout = reader.positive_duration("timeout", said.timeout.as_ref());
+    Http2Keepalive {
+        interval,
+        timeout: timeout.unwrap_or_default(),
+        jitter_percent: percent(reader, "interval_jitter", said.interval_jitter.as_ref(), JITTER_PERCENT),
+    }
 }

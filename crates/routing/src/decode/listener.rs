@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::core::v3::proxy_protocol_config::Version;
 use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use envoy_types::pb::envoy::config::listener::v3::{filter, listener_filter};
+use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as PbProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as PbNetworkRbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -15,11 +17,11 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTl
 
 use super::reader::Reader;
 use super::route::ClusterNames;
-use super::{access_log, core, http, rbac, tls};
+use super::{access_log, core, http, rbac, tls, udp};
 use crate::fields::type_name;
 use crate::types::{
     Address, ChainMatch, ClusterChoice, DownstreamTls, FilterChain, HeaderEdits, HostRewrite, Listener,
-    NetworkFilter, ServerName, SourceType, TcpConfig, TransportProtocol, WeightedCluster,
+    NetworkFilter, ProxyProtocol, ServerName, SourceType, TcpConfig, TransportProtocol, WeightedCluster,
 };
 
 pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<Listener> {
@@ -28,7 +30,7 @@ pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<L
         return api_listener(reader, listener, api, name?);
     }
     let address = reader.required("address", listener.address.as_ref());
-    let address = reader.at("address", |reader| match core::address(reader, address?)? {
+    let address = reader.at("address", |reader| match core::listener_address(reader, address?)? {
         Address::Ip(address) => Some(address),
         Address::Name { host, .. } => {
             reader.problem(format!("is no IP address: {host:?}"));
@@ -39,7 +41,14 @@ pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<L
             None
         }
     });
+    if listener.address.as_ref().is_some_and(core::is_udp) {
+        return udp::listener(reader, listener, name?, address?);
+    }
+    if listener.udp_listener_config.is_some() {
+        reader.problem_at("udp_listener_config", "does not go with an address of TCP");
+    }
     let (mut tls_inspector, mut http_inspector, mut original_dst) = (false, false, false);
+    let mut proxy_protocol = None;
     reader.list("listener_filters", &listener.listener_filters, |reader, filter| {
         let Some(listener_filter::ConfigType::TypedConfig(any)) = filter.config_type.as_ref() else {
             reader.problem_at("typed_config", "is required");
@@ -49,6 +58,17 @@ pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<L
             Some("TlsInspector") => tls_inspector = true,
             Some("HttpInspector") => http_inspector = true,
             Some("OriginalDst") => original_dst = true,
+            Some("ProxyProtocol") => {
+                if proxy_protocol.is_some() || tls_inspector || http_inspector {
+                    reader.problem("stands after a filter that reads the connection's own bytes");
+                }
+                let config: PbProxyProtocol = reader.at("typed_config", |reader| reader.any(any))?;
+                proxy_protocol = reader.at("typed_config", |reader| headers(reader, &config));
+            }
+            Some("UdpProxyConfig") => {
+                reader.problem("takes datagrams; the listener's address is of TCP");
+                return None;
+            }
             // The table has refused it.
             _ => return None,
         }
@@ -75,14 +95,37 @@ pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<L
         use_original_dst: listener.use_original_dst.as_ref().is_some_and(|original| original.value),
         tls_inspector,
         http_inspector,
+        proxy_protocol,
         original_dst,
         listener_filters_timeout: reader
             .duration("listener_filters_timeout", listener.listener_filters_timeout.as_ref()),
         continue_on_listener_filters_timeout: listener.continue_on_listener_filters_timeout,
         chains: chains?,
         default_chain,
+        udp: None,
         stamp: core::stamp(listener.metadata.as_ref()),
     })
+}
+
+/// The PROXY headers that are taken.
+fn headers(reader: &mut Reader, config: &PbProxyProtocol) -> Option<ProxyProtocol> {
+    let refused = reader.list("disallowed_versions", &config.disallowed_versions, |reader, version| {
+        let version = Version::try_from(*version).ok();
+        if version.is_none() {
+            reader.problem("is no version of the PROXY protocol");
+        }
+        version
+    });
+    let takes = |version| !refused.contains(&version);
+    let taken = ProxyProtocol {
+        optional: config.allow_requests_without_proxy_protocol,
+        takes_v1: takes(Version::V1),
+        takes_v2: takes(Version::V2),
+    };
+    if !taken.takes_v1 && !taken.takes_v2 {
+        reader.problem_at("disallowed_versions", "leaves no version to take");
+    }
+    Some(taken)
 }
 
 /// A proxyless client's: one HTTP configuration, no socket.
@@ -114,11 +157,13 @@ fn api_listener(
         use_original_dst: false,
         tls_inspector: false,
         http_inspector: false,
+        proxy_protocol: None,
         original_dst: false,
         listener_filters_timeout: None,
         continue_on_listener_filters_timeout: false,
         chains: vec![Arc::new(chain)],
         default_chain: None,
+        udp: None,
         stamp: core::stamp(listener.metadata.as_ref()),
     })
 }
@@ -179,6 +224,10 @@ fn downstream_socket(reader: &mut Reader, socket: &TransportSocket) -> Option<Op
         }
         Some("UpstreamTlsContext") => {
             reader.problem("is a TLS context towards upstreams; DownstreamTlsContext is wanted");
+            None
+        }
+        Some("ProxyProtocolUpstreamTransport") => {
+            reader.problem("writes PROXY headers to upstreams; a listener reads them by its listener filter");
             None
         }
         // The table has refused it.
@@ -325,11 +374,28 @@ fn tcp(reader: &mut Reader, config: &TcpProxy) -> Option<TcpConfig> {
     if connect_attempts_max == 0 {
         reader.problem_at("max_connect_attempts", "must be at least 1");
     }
+    let tunnel = match config.tunneling_config.as_ref() {
+        None => Some(None),
+        Some(tunneling) => reader.at("tunneling_config", |reader| {
+            let hostname = reader.required_text("hostname", &tunneling.hostname)?;
+            // Also refuses what Envoy would fill in: `%` stands in no authority.
+            let authority = hostname.parse::<::http::uri::Authority>().ok();
+            let authority = authority.filter(|_| !hostname.contains(['%', '@']));
+            if authority.is_none() {
+                reader.problem_at("hostname", format!("is no HOST or HOST:PORT: {hostname:?}"));
+            }
+            authority.map(Some)
+        }),
+    };
     Some(TcpConfig {
         stat_prefix: config.stat_prefix.as_str().into(),
         clusters: clusters?,
         access_log: access_log::access_logs(reader, &config.access_log),
         idle_timeout: reader.duration("idle_timeout", config.idle_timeout.as_ref()),
         connect_attempts_max,
+        tunnel: tunnel?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ mod route;
 mod tests;
 mod text;
 mod tls;
+mod udp;
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
 use envoy_types::pb::envoy::config::endpoint::v3::ClusterLoadAssignment;

@@ -155,7 +155,7 @@ fn principal(reader: &mut Reader, principal_: &pb::Principal) -> Option<Principa
                 .map(|test| Principal::Authenticated(Some(test))),
         },
         Some(Identifier::SourceIp(range)) => {
-            reader.at("source_ip", |reader| core::range(reader, range)).map(Principal::DirectRemoteIp)
+            reader.at("source_ip", |reader| core::range(reader, range)).map(Principal::SourceIp)
         }
         Some(Identifier::DirectRemoteIp(range)) => {
             reader.at("direct_remote_ip", |reader| core::range(reader, range)).map(Principal::DirectRemoteIp)

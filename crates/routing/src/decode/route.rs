@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::config::route::v3::virtual_host::TlsRequirementType;
 
 use super::reader::Reader;
 use super::{core, text};
+use crate::matcher::RouteIndex;
 use crate::types::{
     ClusterRef, Domains, HeaderEdits, PathMatch, RequireTls, RetryPolicy, Route, RouteAction, RouteConfig,
     RouteMatch, VirtualHost,
@@ -151,6 +152,7 @@ fn virtual_host(
     Some(VirtualHost {
         name: name?,
         domains: vhost.domains.iter().map(|domain| domain.to_ascii_lowercase().into()).collect(),
+        index: RouteIndex::new(&routes),
         routes,
         edits,
         require_tls: require_tls?,

@@ -16,6 +16,7 @@ use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbacPb;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
+use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_pb;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls_pb;
 use envoy_types::pb::envoy::r#type::matcher::v3::string_matcher::MatchPattern;
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher};
@@ -472,14 +473,11 @@ fn a_cluster_with_tls_and_http2_is_read_and_its_mistakes_are_told() {
             config_type: Some(core_pb::transport_socket::ConfigType::TypedConfig(pack_any(unchecked))),
         }),
         health_checks: vec![core_pb::HealthCheck::default(), core_pb::HealthCheck::default()],
-        max_requests_per_connection: Some(UInt32Value { value: 1 }),
         typed_extension_protocol_options: HashMap::new(),
         ..cluster.clone()
     };
     let problems = crate::cluster(&pack_any(unchecked), Strictness::DeclaredForeign).unwrap_err();
-    for path in
-        ["health_checks", "max_requests_per_connection", "transport_socket.typed_config.common_tls_context"]
-    {
+    for path in ["health_checks", "transport_socket.typed_config.common_tls_context"] {
         assert!(problems.iter().any(|problem| &*problem.path == path), "{path} in {problems:#?}");
     }
     let wrong = pb::Cluster {
@@ -520,7 +518,6 @@ fn what_is_not_done_is_refused_by_its_path() {
         }
         found
     };
-    let mut forwarded = route_to("c");
     let mut limited = route_to("c");
     let mut unlimited = route_to("c");
     let action = |route: &mut route_pb::Route, change: &dyn Fn(&mut route_pb::RouteAction)| {
@@ -528,12 +525,6 @@ fn what_is_not_done_is_refused_by_its_path() {
             change(action);
         }
     };
-    action(&mut forwarded, &|action| {
-        action.upgrade_configs = vec![route_pb::route_action::UpgradeConfig {
-            upgrade_type: "CONNECT".to_owned(),
-            ..Default::default()
-        }];
-    });
     let per_try = |seconds: i64| {
         Some(route_pb::RetryPolicy {
             per_try_idle_timeout: Some(PbDuration { seconds, nanos: 0 }),
@@ -546,7 +537,6 @@ fn what_is_not_done_is_refused_by_its_path() {
         edited("request", "%UPSTREAM_HOST%"),
         edited("request", "%REQ(:path)%"),
         edited("response", "%REQ(x-id)%"),
-        forwarded,
         limited,
         unlimited,
         edited("request", "%REQ(x-id)%"),
@@ -557,8 +547,7 @@ fn what_is_not_done_is_refused_by_its_path() {
         format!("{at}[0].request_headers_to_add[0].header.value"),
         format!("{at}[1].request_headers_to_add[0].header.value"),
         format!("{at}[2].response_headers_to_add[0].header.value"),
-        format!("{at}[3].route.upgrade_configs[0].connect_config"),
-        format!("{at}[4].route.retry_policy.per_try_idle_timeout"),
+        format!("{at}[3].route.retry_policy.per_try_idle_timeout"),
     ];
     let paths: Vec<&str> = problems.iter().filter_map(|text| Some(text.split_once(": ")?.0)).collect();
     assert_eq!(paths, expected);
@@ -655,4 +644,44 @@ fn an_rbac_policy_that_loses_a_part_is_refused_as_a_whole() {
         .filter_map(|problem| problem.path.split_once("typed_config.rules.").map(|split| split.1))
         .collect();
     assert_eq!(paths, ["policies[\"p\"].permissions[0].and_rules.rules[0]", "policies[\"p\"].principals"]);
+}
+
+#[test]
+fn a_tunnel_is_by_connect_to_a_fixed_name() {
+    use tcp_pb::tcp_proxy::{ClusterSpecifier, TunnelingConfig};
+    let wanted = |hostname: &str| TunnelingConfig { hostname: hostname.to_owned(), ..Default::default() };
+    let decoded = |tunneling: TunnelingConfig| {
+        let proxy = tcp_pb::TcpProxy {
+            cluster_specifier: Some(ClusterSpecifier::Cluster("c".to_owned())),
+            tunneling_config: Some(tunneling),
+            ..Default::default()
+        };
+        let filter = listener_pb::Filter {
+            name: "tcp".to_owned(),
+            config_type: Some(listener_pb::filter::ConfigType::TypedConfig(pack_any(proxy))),
+        };
+        let chain = listener_pb::FilterChain { filters: vec![filter], ..Default::default() };
+        let found = crate::listener(
+            &pack_any(listener_pb::Listener {
+                name: "l".to_owned(),
+                address: Some(address("127.0.0.1", 1)),
+                filter_chains: vec![chain],
+                ..Default::default()
+            }),
+            Strictness::Own,
+        );
+        match found {
+            Ok(decoded) => match &decoded.value.chains[0].filter {
+                crate::NetworkFilter::Tcp(config) => Ok(config.tunnel.as_ref().map(ToString::to_string)),
+                crate::NetworkFilter::Http(_) => panic!("not HTTP"),
+            },
+            Err(problems) => Err(problems.iter().map(|p| p.path.to_string()).collect::<Vec<_>>().join(" ")),
+        }
+    };
+    let at = "filter_chains[0].filters[0].typed_config.tunneling_config";
+    assert_eq!(decoded(wanted("db.mesh.internal:5432")), Ok(Some("db.mesh.internal:5432".to_owned())));
+    assert_eq!(decoded(TunnelingConfig { use_post: true, ..wanted("a:1") }), Err(format!("{at}.use_post")));
+    for bad in ["", "%REQUESTED_SERVER_NAME%:443", "me@a:1", "a b"] {
+        assert_eq!(decoded(wanted(bad)), Err(format!("{at}.hostname")), "{bad}");
+    }
 }

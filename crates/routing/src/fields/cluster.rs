@@ -9,7 +9,7 @@ use super::core::{
 };
 use super::endpoint::CLUSTER_LOAD_ASSIGNMENT;
 use super::http::{HTTP_PROTOCOL_OPTIONS, HTTP1_PROTOCOL_OPTIONS, HTTP2_PROTOCOL_OPTIONS};
-use super::{BYTES, NO_LIMIT, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, map, one};
+use super::{BYTES, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, map, one};
 
 /// Every message of this page.
 pub static ALL: &[&Schema] = &[
@@ -49,7 +49,7 @@ pub static CLUSTER: Schema = Schema {
         ),
         one(6, "lb_policy", Supported, VARINT),
         many(8, "health_checks", Supported, Message(&HEALTH_CHECK)),
-        one(9, "max_requests_per_connection", NO_LIMIT, Message(&UINT32_VALUE)),
+        one(9, "max_requests_per_connection", Supported, Message(&UINT32_VALUE)),
         one(10, "circuit_breakers", Supported, Message(&CIRCUIT_BREAKERS)),
         one(13, "http_protocol_options", Supported, Message(&HTTP1_PROTOCOL_OPTIONS)),
         one(14, "http2_protocol_options", Supported, Message(&HTTP2_PROTOCOL_OPTIONS)),

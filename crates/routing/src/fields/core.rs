@@ -31,6 +31,8 @@ pub static ALL: &[&Schema] = &[
     &SELF_CONFIG_SOURCE,
     &TRANSPORT_SOCKET,
     &RAW_BUFFER,
+    &PROXY_PROTOCOL_UPSTREAM,
+    &PROXY_PROTOCOL_CONFIG,
     &BOOL_VALUE,
     &UINT32_VALUE,
     &UINT64_VALUE,
@@ -224,6 +226,25 @@ pub static TRANSPORT_SOCKET: Schema = Schema {
 
 pub static RAW_BUFFER: Schema =
     Schema { name: "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer", rows: &[] };
+
+pub static PROXY_PROTOCOL_UPSTREAM: Schema = Schema {
+    name: "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+    rows: &[
+        one(1, "config", Supported, Message(&PROXY_PROTOCOL_CONFIG)),
+        one(2, "transport_socket", Supported, Message(&TRANSPORT_SOCKET)),
+        one(3, "allow_unspecified_address", NOT_DONE, VARINT),
+        one(4, "tlv_as_pool_key", Harmless("such connections are not shared at all"), VARINT),
+    ],
+};
+
+pub static PROXY_PROTOCOL_CONFIG: Schema = Schema {
+    name: "envoy.config.core.v3.ProxyProtocolConfig",
+    rows: &[
+        one(1, "version", Supported, VARINT),
+        one(2, "pass_through_tlvs", NOT_DONE, OPAQUE),
+        many(3, "added_tlvs", NOT_DONE, OPAQUE),
+    ],
+};
 
 pub static BOOL_VALUE: Schema =
     Schema { name: "google.protobuf.BoolValue", rows: &[one(1, "value", Supported, VARINT)] };

@@ -4,7 +4,7 @@ use super::Class::{Harmless, Supported, Warn};
 use super::Kind::{Any, Message};
 use super::access_log::ACCESS_LOG;
 use super::any::HTTP_FILTERS;
-use super::core::{BOOL_VALUE, CONFIG_SOURCE, DURATION, UINT32_VALUE};
+use super::core::{BOOL_VALUE, CONFIG_SOURCE, DURATION, PERCENT, UINT32_VALUE};
 use super::route::ROUTE_CONFIGURATION;
 use super::{NO_LIMIT, NOT_DONE, OPAQUE, Schema, TEXT, VARINT, many, one};
 
@@ -18,6 +18,7 @@ pub static ALL: &[&Schema] = &[
     &HTTP_PROTOCOL_OPTIONS,
     &HTTP1_PROTOCOL_OPTIONS,
     &HTTP2_PROTOCOL_OPTIONS,
+    &KEEPALIVE_SETTINGS,
     &ROUTER,
 ];
 
@@ -158,12 +159,12 @@ pub static HTTP_PROTOCOL_OPTIONS: Schema = Schema {
     rows: &[
         one(1, "idle_timeout", Supported, Message(&DURATION)),
         one(2, "max_headers_count", Supported, Message(&UINT32_VALUE)),
-        one(3, "max_connection_duration", NO_LIMIT, Message(&DURATION)),
+        one(3, "max_connection_duration", Supported, Message(&DURATION)),
         one(4, "max_stream_duration", Supported, Message(&DURATION)),
         one(5, "headers_with_underscores_action", Supported, VARINT),
-        one(6, "max_requests_per_connection", NO_LIMIT, Message(&UINT32_VALUE)),
+        one(6, "max_requests_per_connection", Supported, Message(&UINT32_VALUE)),
         one(7, "max_response_headers_kb", Warn("the limit here is our own"), OPAQUE),
-        one(8, "max_connection_duration_jitter", Warn("no jitter is added"), OPAQUE),
+        one(8, "max_connection_duration_jitter", Supported, Message(&PERCENT)),
     ],
 };
 
@@ -191,27 +192,17 @@ pub static HTTP2_PROTOCOL_OPTIONS: Schema = Schema {
         one(2, "max_concurrent_streams", Supported, Message(&UINT32_VALUE)),
         one(3, "initial_stream_window_size", Supported, Message(&UINT32_VALUE)),
         one(4, "initial_connection_window_size", Supported, Message(&UINT32_VALUE)),
-        one(5, "allow_connect", Harmless("upgrade_configs decide"), VARINT),
+        one(5, "allow_connect", Supported, VARINT),
         one(6, "allow_metadata", NOT_DONE, VARINT),
         one(7, "max_outbound_frames", Harmless("the codec has its own limits"), OPAQUE),
         one(8, "max_outbound_control_frames", Harmless("the codec has its own limits"), OPAQUE),
-        one(
-            9,
-            "max_consecutive_inbound_frames_with_empty_payload",
-            Harmless("the codec has its own limits"),
-            OPAQUE,
-        ),
-        one(10, "max_inbound_priority_frames_per_stream", Harmless("the codec has its own limits"), OPAQUE),
-        one(
-            11,
-            "max_inbound_window_update_frames_per_data_frame_sent",
-            Harmless("the codec has its own limits"),
-            OPAQUE,
-        ),
+        one(9, "max_consecutive_inbound_frames_with_empty_payload", Supported, Message(&UINT32_VALUE)),
+        one(10, "max_inbound_priority_frames_per_stream", Supported, Message(&UINT32_VALUE)),
+        one(11, "max_inbound_window_update_frames_per_data_frame_sent", Supported, Message(&UINT32_VALUE)),
         one(12, "stream_error_on_invalid_http_messaging", Warn("the codec decides"), VARINT),
         many(13, "custom_settings_parameters", NOT_DONE, OPAQUE),
         one(14, "override_stream_error_on_invalid_http_message", Warn("the codec decides"), OPAQUE),
-        one(15, "connection_keepalive", Warn("pings are our own"), OPAQUE),
+        one(15, "connection_keepalive", Supported, Message(&KEEPALIVE_SETTINGS)),
         one(16, "use_oghttp2_codec", Harmless("there is one codec"), OPAQUE),
         one(17, "max_metadata_size", Harmless("METADATA frames are not taken"), OPAQUE),
         one(18, "enable_huffman_encoding", Harmless("only the encoding"), OPAQUE),
@@ -219,6 +210,16 @@ pub static HTTP2_PROTOCOL_OPTIONS: Schema = Schema {
         one(20, "disallow_obs_text", Warn("obs-text is passed on"), OPAQUE),
         one(21, "stream_reset_burst", Harmless("the codec has its own limits"), OPAQUE),
         one(22, "stream_reset_rate", Harmless("the codec has its own limits"), OPAQUE),
+    ],
+};
+
+pub static KEEPALIVE_SETTINGS: Schema = Schema {
+    name: "envoy.config.core.v3.KeepaliveSettings",
+    rows: &[
+        one(1, "interval", Supported, Message(&DURATION)),
+        one(2, "timeout", Supported, Message(&DURATION)),
+        one(3, "interval_jitter", Supported, Message(&PERCENT)),
+        one(4, "connection_idle_interval", Warn("no PING goes ahead of a stream"), Message(&DURATION)),
     ],
 };
 

@@ -16,9 +16,13 @@ pub static ALL: &[&Schema] = &[
     &FILTER_CHAIN_MATCH,
     &FILTER,
     &TLS_INSPECTOR,
+    &PROXY_PROTOCOL,
+    &UDP_LISTENER_CONFIG,
+    &UDP_PROXY,
     &ORIGINAL_DST,
     &HTTP_INSPECTOR,
     &TCP_PROXY,
+    &TCP_PROXY_TUNNELING_CONFIG,
     &TCP_PROXY_WEIGHTED_CLUSTER,
     &TCP_PROXY_WEIGHTED_CLUSTER_CLUSTER_WEIGHT,
 ];
@@ -47,7 +51,7 @@ pub static LISTENER: Schema = Schema {
         one(15, "listener_filters_timeout", Supported, Message(&DURATION)),
         one(16, "traffic_direction", Harmless("a label"), VARINT),
         one(17, "continue_on_listener_filters_timeout", Supported, VARINT),
-        one(18, "udp_listener_config", NOT_DONE, OPAQUE),
+        one(18, "udp_listener_config", Supported, Message(&UDP_LISTENER_CONFIG)),
         one(19, "api_listener", Supported, Message(&API_LISTENER)),
         one(20, "connection_balance_config", Harmless("each worker accepts for itself"), OPAQUE),
         one(21, "reuse_port", Harmless("workers share a port anyhow"), VARINT),
@@ -151,6 +155,51 @@ pub static TLS_INSPECTOR: Schema = Schema {
     ],
 };
 
+pub static PROXY_PROTOCOL: Schema = Schema {
+    name: "envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol",
+    rows: &[
+        many(1, "rules", NOT_DONE, OPAQUE),
+        one(2, "allow_requests_without_proxy_protocol", Supported, VARINT),
+        one(3, "pass_through_tlvs", NOT_DONE, OPAQUE),
+        many(4, "disallowed_versions", Supported, VARINT),
+        one(5, "stat_prefix", Harmless("metrics have our own names"), TEXT),
+        one(6, "tlv_location", Harmless("no extension is kept anywhere"), VARINT),
+    ],
+};
+
+pub static UDP_LISTENER_CONFIG: Schema = Schema {
+    name: "envoy.config.listener.v3.UdpListenerConfig",
+    rows: &[
+        one(
+            5,
+            "downstream_socket_config",
+            Harmless("datagrams are whole up to the protocol's 64 KiB"),
+            OPAQUE,
+        ),
+        one(7, "quic_options", NOT_DONE, OPAQUE),
+        one(8, "udp_packet_packet_writer_config", Harmless("tuning"), OPAQUE),
+    ],
+};
+
+pub static UDP_PROXY: Schema = Schema {
+    name: "envoy.extensions.filters.udp.udp_proxy.v3.UdpProxyConfig",
+    rows: &[
+        one(1, "stat_prefix", Harmless("metrics have our own names"), TEXT),
+        one(2, "cluster", Supported, TEXT),
+        one(3, "idle_timeout", Supported, Message(&DURATION)),
+        one(4, "use_original_src_ip", NOT_DONE, VARINT),
+        many(5, "hash_policies", NOT_DONE, OPAQUE),
+        one(6, "upstream_socket_config", Harmless("datagrams are whole up to the protocol's 64 KiB"), OPAQUE),
+        one(7, "use_per_packet_load_balancing", NOT_DONE, VARINT),
+        many(8, "access_log", Warn("sessions of datagrams are counted, not logged"), OPAQUE),
+        one(9, "matcher", NOT_DONE, OPAQUE),
+        many(10, "proxy_access_log", Warn("sessions of datagrams are counted, not logged"), OPAQUE),
+        many(11, "session_filters", NOT_DONE, OPAQUE),
+        one(12, "tunneling_config", NOT_DONE, OPAQUE),
+        one(13, "access_log_options", Warn("sessions of datagrams are counted, not logged"), OPAQUE),
+    ],
+};
+
 pub static ORIGINAL_DST: Schema =
     Schema { name: "envoy.extensions.filters.listener.original_dst.v3.OriginalDst", rows: &[] };
 
@@ -170,7 +219,7 @@ pub static TCP_PROXY: Schema = Schema {
         one(9, "metadata_match", NOT_DONE, OPAQUE),
         one(10, "weighted_clusters", Supported, Message(&TCP_PROXY_WEIGHTED_CLUSTER)),
         many(11, "hash_policy", NOT_DONE, OPAQUE),
-        one(12, "tunneling_config", NOT_DONE, OPAQUE),
+        one(12, "tunneling_config", Supported, Message(&TCP_PROXY_TUNNELING_CONFIG)),
         one(13, "max_downstream_connection_duration", NO_LIMIT, Message(&DURATION)),
         one(14, "on_demand", NOT_DONE, OPAQUE),
         one(15, "access_log_flush_interval", Warn("what is logged, and when, is our own"), OPAQUE),
@@ -183,6 +232,22 @@ pub static TCP_PROXY: Schema = Schema {
         one(22, "max_early_data_bytes", NOT_DONE, OPAQUE),
         one(23, "proxy_protocol_tlv_merge_policy", NOT_DONE, VARINT),
         one(24, "check_drain_close", Warn("drain ends TCP connections by its own rule"), OPAQUE),
+    ],
+};
+
+pub static TCP_PROXY_TUNNELING_CONFIG: Schema = Schema {
+    name: "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig",
+    rows: &[
+        one(1, "hostname", Supported, TEXT),
+        one(2, "use_post", NOT_DONE, VARINT),
+        many(3, "headers_to_add", NOT_DONE, OPAQUE),
+        one(4, "propagate_response_headers", Harmless("no filter here would read them"), VARINT),
+        one(5, "post_path", NOT_DONE, TEXT),
+        one(6, "propagate_response_trailers", Harmless("no filter here would read them"), VARINT),
+        one(7, "request_id_extension", Warn("tunnels have no request id"), OPAQUE),
+        one(8, "request_id_header", Warn("tunnels have no request id"), TEXT),
+        one(9, "request_id_metadata_key", Warn("tunnels have no request id"), TEXT),
+        many(10, "formatters", NOT_DONE, OPAQUE),
     ],
 };
 

@@ -14,7 +14,7 @@ impl RouteConfig {
     /// take only a share of the requests.
     pub fn find(&self, head: &HeadView<'_>, random: u64) -> Option<Match<'_>> {
         let (vhost_index, vhost) = self.vhost(head.authority)?;
-        let route_index = vhost.routes.iter().position(|route| route.matcher.matches(head, random))?;
+        let route_index = vhost.index.find(&vhost.routes, head, random)?;
         Some(Match {
             vhost,
             route: vhost.routes.get(route_index)?,

@@ -386,6 +386,7 @@ fn chains_are_found_criterion_by_criterion() {
                 access_log: Vec::new(),
                 idle_timeout: None,
                 connect_attempts_max: 1,
+                tunnel: None,
             })),
             transport_socket_connect_timeout: None,
             stamp: None,
@@ -403,6 +404,7 @@ fn chains_are_found_criterion_by_criterion() {
         use_original_dst: false,
         tls_inspector: true,
         http_inspector: false,
+        proxy_protocol: None,
         original_dst: false,
         listener_filters_timeout: None,
         continue_on_listener_filters_timeout: false,
@@ -426,6 +428,7 @@ fn chains_are_found_criterion_by_criterion() {
             ),
             chain("port", ChainMatch { destination_port: Some(7000), ..ChainMatch::default() }),
         ],
+        udp: None,
         default_chain: None,
         stamp: None,
     };

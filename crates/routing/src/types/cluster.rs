@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 
-use super::{Certificate, CertificateSource, HeaderEdit, NamedSecret, Stamp, TlsVersion, Validation};
+use super::{
+    Certificate, CertificateSource, ConnectionLife, HeaderEdit, Http2Options, NamedSecret, ProxyVersion,
+    Stamp, TlsVersion, Validation,
+};
 
 #[derive(Debug, Clone)]
 pub struct Cluster {
@@ -17,6 +20,8 @@ pub struct Cluster {
     pub panic_threshold_percent: f64,
     pub connect_timeout: Duration,
     pub tls: Option<Arc<UpstreamTls>>,
+    /// Connections begin with a PROXY header, before TLS. Such a connection is one caller's alone.
+    pub proxy_protocol: Option<ProxyVersion>,
     pub http: UpstreamHttp,
     /// For the default priority; None where not set.
     pub limits: CircuitBreakers,
@@ -94,9 +99,8 @@ pub struct UpstreamHttp {
     pub protocol: UpstreamProtocol,
     pub idle_timeout: Option<Duration>,
     pub max_stream: Option<Duration>,
-    pub http2_streams_max: Option<u32>,
-    pub http2_stream_window: Option<u32>,
-    pub http2_connection_window: Option<u32>,
+    pub life: ConnectionLife,
+    pub http2: Http2Options,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -238,7 +242,7 @@ pub struct TcpKeepalive {
 }
 
 /// The endpoints of one cluster, flat: an index into `all` names an endpoint until the next update.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Endpoints {
     /// The EDS name, or the cluster's.
     pub name: Arc<str>,
@@ -250,7 +254,7 @@ pub struct Endpoints {
     pub drops: Vec<(Arc<str>, u32)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Endpoint {
     pub address: Address,
     pub hostname: Option<Arc<str>>,

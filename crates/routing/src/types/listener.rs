@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{NetworkRbac, Rbac, RouteConfig, SanMatch, Stamp};
+use super::{ConnectionLife, Http2Options, NetworkRbac, Rbac, RouteConfig, SanMatch, Stamp};
 
 #[derive(Debug, Clone)]
 pub struct Listener {
     pub name: Arc<str>,
-    /// None for an ApiListener (a proxyless client's).
+    /// None for an ApiListener (a proxyless client's), and for datagrams, which have theirs in `udp`.
     pub address: Option<SocketAddr>,
     /// False: no socket of its own, it takes over what a `use_original_dst` listener hands it.
     pub bind_to_port: bool,
@@ -22,13 +22,42 @@ pub struct Listener {
     pub tls_inspector: bool,
     /// `envoy.filters.listener.http_inspector` is there.
     pub http_inspector: bool,
+    /// `envoy.filters.listener.proxy_protocol` is there: connections begin with a PROXY header.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// `envoy.filters.listener.original_dst` is there: read the destination before the redirect.
     pub original_dst: bool,
     pub listener_filters_timeout: Option<Duration>,
     pub continue_on_listener_filters_timeout: bool,
     pub chains: Vec<Arc<FilterChain>>,
     pub default_chain: Option<Arc<FilterChain>>,
+    /// It takes datagrams, and there are no chains.
+    pub udp: Option<Arc<UdpConfig>>,
     pub stamp: Option<Arc<Stamp>>,
+}
+
+/// `envoy.filters.udp_listener.udp_proxy`: datagrams of one source go to one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpConfig {
+    pub address: SocketAddr,
+    pub cluster: Arc<str>,
+    /// A source that neither sends nor gets anything for so long is forgotten.
+    pub idle_timeout: Duration,
+}
+
+/// Which PROXY headers a listener takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// A connection without a header is served too, with its own addresses.
+    pub optional: bool,
+    pub takes_v1: bool,
+    pub takes_v2: bool,
+}
+
+/// A version of the PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyVersion {
+    V1,
+    V2,
 }
 
 #[derive(Debug, Clone)]
@@ -313,9 +342,8 @@ pub struct HttpTimeouts {
 pub struct HttpLimits {
     pub head_kib_max: Option<u32>,
     pub headers_max: Option<u32>,
-    pub http2_streams_max: Option<u32>,
-    pub http2_stream_window: Option<u32>,
-    pub http2_connection_window: Option<u32>,
+    pub life: ConnectionLife,
+    pub http2: Http2Options,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -358,6 +386,8 @@ pub struct TcpConfig {
     pub idle_timeout: Option<Duration>,
     /// At least 1.
     pub connect_attempts_max: u32,
+    /// The authority of the CONNECT by which a connection goes to the upstream. None: as it is.
+    pub tunnel: Option<http::uri::Authority>,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -4,6 +4,7 @@
 //! request only compares and copies handles. None of these types knows protobuf.
 
 mod cluster;
+mod http;
 mod listener;
 mod policy;
 mod route;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use cluster::*;
+pub use http::*;
 pub use listener::*;
 pub use policy::*;
 pub use route::*;

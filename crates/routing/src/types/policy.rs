@@ -58,7 +58,10 @@ pub enum Principal {
     Not(Box<Principal>),
     /// Over mTLS; with a name, the URI SAN (else the subject) fits it.
     Authenticated(Option<StringMatch>),
+    /// The connection's other end, whatever it says of itself.
     DirectRemoteIp(IpNet),
+    /// By the PROXY header where one is read, else as `DirectRemoteIp`.
+    SourceIp(IpNet),
     RemoteIp(IpNet),
     Header(HeaderMatch),
     UrlPath(StringMatch),

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
 use super::{HeaderMatch, QueryMatch, Stamp};
+use crate::matcher::RouteIndex;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -41,6 +42,8 @@ pub struct VirtualHost {
     pub name: Arc<str>,
     pub domains: Vec<Arc<str>>,
     pub routes: Vec<Arc<Route>>,
+    /// Of `routes`, which stay as they are.
+    pub(crate) index: RouteIndex,
     pub edits: HeaderEdits,
     pub require_tls: RequireTls,
     /// Adds `x-envoy-attempt-count` to what is sent upstream.
@@ -195,6 +198,8 @@ pub enum ConnectMode {
     Refused,
     /// CONNECT ends here; its payload goes on as TCP.
     Terminate,
+    /// CONNECT goes on as a CONNECT.
+    Forward,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,10 +1,12 @@
 //! The operators, compiled: each knows its field of the record.
 
+use std::net::{IpAddr, SocketAddr};
+
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 
-use super::{Record, escape};
+use super::{Record, address, escape};
 
 #[derive(Clone, Debug)]
 pub enum Op {
@@ -14,12 +16,68 @@ pub enum Op {
     StartTime(Option<String>),
     /// Try the first header, then the other; cut to so many bytes.
     Header {
-        of: Side,
-        first: String,
-        other: Option<String>,
+        first: Named,
+        other: Option<Named>,
         bytes_max: usize,
         query: Query,
     },
+}
+
+/// A header's name, and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Named {
+    pub name: String,
+    /// Its place in [`Format::header_names`](super::Format::header_names) of its side.
+    pub place: usize,
+    source: Source,
+    /// Its value holds a path, and with it perhaps a query string.
+    is_path: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Method,
+    Authority,
+    Path,
+    Headers(Side),
+}
+
+impl Named {
+    pub fn new(of: Side, name: String) -> Named {
+        let source = match (of, name.as_str()) {
+            (Side::Request, ":method") => Source::Method,
+            (Side::Request, ":authority") => Source::Authority,
+            (Side::Request, ":path") => Source::Path,
+            _ => Source::Headers(of),
+        };
+        // Each of them holds a path: any would leak what another hides.
+        let is_path = of == Side::Request
+            && matches!(name.as_str(), ":path" | "x-envoy-original-path" | "x-original-path" | "referer");
+        Named { name, place: 0, source, is_path }
+    }
+
+    /// The side whose headers it is looked up in.
+    pub fn side(&self) -> Option<Side> {
+        match self.source {
+            Source::Headers(side) => Some(side),
+            _ => None,
+        }
+    }
+
+    fn value<'a>(&self, view: &View<'a>, query: Query) -> Option<&'a [u8]> {
+        let record = view.record;
+        let found = match self.source {
+            Source::Method => some(record.method),
+            Source::Authority => some(record.authority),
+            Source::Path => some(record.path),
+            Source::Headers(side) => record.headers.value(side, self),
+        }?;
+        if self.is_path && (query == Query::Never || !view.query) {
+            let end = found.iter().position(|byte| *byte == b'?').unwrap_or(found.len());
+            return Some(&found[..end]);
+        }
+        Some(found)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,23 +173,59 @@ pub struct View<'a> {
 pub enum Value<'a> {
     /// Ours or a peer's: always escaped.
     Bytes(&'a [u8]),
-    Number(i128),
-    Time(String),
+    Number(u64),
+    Status(i32),
+    Address(SocketAddr),
+    Ip(IpAddr),
+    /// Ours, and made of plain characters only.
+    Plain(&'a str),
+    /// Unix microseconds, and how to show them.
+    Time(u64, Option<&'a str>),
     /// The format's own text.
     Literal(&'a str),
 }
 
 impl Value<'_> {
     pub fn is_number(&self) -> bool {
-        matches!(self, Value::Number(_))
+        matches!(self, Value::Number(_) | Value::Status(_))
     }
 
     pub fn json(&self, out: &mut Vec<u8>) {
         match self {
             Value::Bytes(bytes) => escape::json(bytes, out),
-            Value::Number(number) => out.extend_from_slice(number.to_string().as_bytes()),
-            Value::Time(text) => escape::json(text.as_bytes(), out),
             Value::Literal(text) => escape::json(text.as_bytes(), out),
+            Value::Time(micros, Some(format)) => {
+                escape::json(start_time(*micros, format).as_bytes(), out);
+            }
+            other => other.plain(out),
+        }
+    }
+
+    pub fn text(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Bytes(bytes) => escape::text(bytes, out),
+            Value::Literal(text) => out.extend_from_slice(text.as_bytes()),
+            Value::Time(micros, Some(format)) => {
+                escape::text(start_time(*micros, format).as_bytes(), out);
+            }
+            other => other.plain(out),
+        }
+    }
+
+    /// What needs no escaping in any shape.
+    fn plain(&self, out: &mut Vec<u8>) {
+        match self {
+            Value::Number(number) => {
+                out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes());
+            }
+            Value::Status(status) => {
+                out.extend_from_slice(itoa::Buffer::new().format(*status).as_bytes());
+            }
+            Value::Time(micros, _) => rfc3339(*micros, out),
+            Value::Address(address) => address::with_port(*address, out),
+            Value::Ip(address) => address::without_port(*address, out),
+            Value::Plain(text) => out.extend_from_slice(text.as_bytes()),
+            Value::Bytes(_) | Value::Literal(_) => {}
         }
     }
 }
@@ -141,13 +235,10 @@ impl Op {
     pub fn value<'a>(&'a self, view: &'a View<'a>) -> Option<Value<'a>> {
         match self {
             Op::Literal(text) => Some(Value::Literal(text)),
-            Op::StartTime(format) => {
-                Some(Value::Time(start_time(view.record.start_micros, format.as_deref())))
-            }
+            Op::StartTime(format) => Some(Value::Time(view.record.start_micros, format.as_deref())),
             Op::Field(field) => field.value(view.record),
-            Op::Header { of, first, other, bytes_max, query } => {
-                let bytes = header(view, *of, first, *query)
-                    .or_else(|| header(view, *of, other.as_deref()?, *query))?;
+            Op::Header { first, other, bytes_max, query } => {
+                let bytes = first.value(view, *query).or_else(|| other.as_ref()?.value(view, *query))?;
                 Some(Value::Bytes(cut(bytes, *bytes_max)))
             }
         }
@@ -155,10 +246,7 @@ impl Op {
 
     pub fn text(&self, view: &View<'_>, out: &mut Vec<u8>) {
         match self.value(view) {
-            Some(Value::Bytes(bytes)) => escape::text(bytes, out),
-            Some(Value::Number(number)) => out.extend_from_slice(number.to_string().as_bytes()),
-            Some(Value::Time(text)) => escape::text(text.as_bytes(), out),
-            Some(Value::Literal(text)) => out.extend_from_slice(text.as_bytes()),
+            Some(value) => value.text(out),
             None => out.push(b'-'),
         }
     }
@@ -173,26 +261,6 @@ fn cut(bytes: &[u8], bytes_max: usize) -> &[u8] {
     }
 }
 
-fn header<'a>(view: &View<'a>, of: Side, name: &str, query: Query) -> Option<&'a [u8]> {
-    let record = view.record;
-    let found = match (of, name) {
-        (Side::Request, ":method") => some(record.method),
-        (Side::Request, ":authority") => some(record.authority),
-        (Side::Request, ":path") => some(record.path),
-        (Side::Request, name) => record.headers.request(name),
-        (Side::Response, name) => record.headers.response(name),
-        (Side::Trailer, name) => record.headers.trailer(name),
-    }?;
-    // Each of them holds a path: any would leak what another hides.
-    let path = of == Side::Request
-        && matches!(name, ":path" | "x-envoy-original-path" | "x-original-path" | "referer");
-    if path && (query == Query::Never || !view.query) {
-        let end = found.iter().position(|byte| *byte == b'?').unwrap_or(found.len());
-        return Some(&found[..end]);
-    }
-    Some(found)
-}
-
 fn some(text: &str) -> Option<&[u8]> {
     (!text.is_empty()).then_some(text.as_bytes())
 }
@@ -200,37 +268,41 @@ fn some(text: &str) -> Option<&[u8]> {
 impl Field {
     fn value<'a>(self, record: &Record<'a>) -> Option<Value<'a>> {
         let text = |text: &'a str| some(text).map(Value::Bytes);
-        let number = |number: u64| Some(Value::Number(i128::from(number)));
+        let plain = |text: &'a str| (!text.is_empty()).then_some(Value::Plain(text));
+        let number = |number: u64| Some(Value::Number(number));
+        let address = |address: Option<SocketAddr>| address.map(Value::Address);
+        let ip = |address: Option<SocketAddr>| address.map(|address| Value::Ip(address.ip()));
+        let port = |address: Option<SocketAddr>| Some(Value::Number(address?.port().into()));
         match self {
-            Field::Protocol => text(record.protocol),
+            Field::Protocol => plain(record.protocol),
             Field::ResponseCode => number(u64::from(record.response_code)),
             Field::ResponseCodeDetails => text(record.response_code_details),
-            Field::ResponseFlags => text(record.response_flags),
+            Field::ResponseFlags => plain(record.response_flags),
             Field::BytesReceived => number(record.bytes_received),
             Field::BytesSent => number(record.bytes_sent),
             Field::Duration => number(record.duration_micros / 1000),
             Field::ResponseDuration => number(record.response_micros? / 1000),
             Field::GrpcStatus => Some(match record.grpc_status? {
                 status @ 0..=16 => Value::Literal(GRPC_STATUS[status as usize]),
-                other => Value::Number(i128::from(other)),
+                other => Value::Status(other),
             }),
-            Field::GrpcStatusNumber => Some(Value::Number(i128::from(record.grpc_status?))),
-            Field::UpstreamHost => text(record.upstream_host),
-            Field::UpstreamHostWithoutPort => text(host(record.upstream_host)),
+            Field::GrpcStatusNumber => Some(Value::Status(record.grpc_status?)),
+            Field::UpstreamHost => address(record.upstream_host),
+            Field::UpstreamHostWithoutPort => ip(record.upstream_host),
             Field::UpstreamCluster => text(record.upstream_cluster),
-            Field::UpstreamLocalAddress => text(record.upstream_local_address),
+            Field::UpstreamLocalAddress => address(record.upstream_local_address),
             Field::UpstreamTransportFailureReason => text(record.upstream_transport_failure_reason),
             Field::UpstreamRequestAttemptCount => number(u64::from(record.upstream_attempts)),
             Field::UpstreamPeerUriSan => text(record.upstream_peer_uri_san),
-            Field::DownstreamRemoteAddress => text(record.downstream_remote_address),
-            Field::DownstreamRemoteAddressWithoutPort => text(host(record.downstream_remote_address)),
-            Field::DownstreamRemotePort => number(port(record.downstream_remote_address)?),
-            Field::DownstreamLocalAddress => text(record.downstream_local_address),
-            Field::DownstreamLocalAddressWithoutPort => text(host(record.downstream_local_address)),
-            Field::DownstreamLocalPort => number(port(record.downstream_local_address)?),
+            Field::DownstreamRemoteAddress => address(record.downstream_remote_address),
+            Field::DownstreamRemoteAddressWithoutPort => ip(record.downstream_remote_address),
+            Field::DownstreamRemotePort => port(record.downstream_remote_address),
+            Field::DownstreamLocalAddress => address(record.downstream_local_address),
+            Field::DownstreamLocalAddressWithoutPort => ip(record.downstream_local_address),
+            Field::DownstreamLocalPort => port(record.downstream_local_address),
             Field::DownstreamPeerUriSan => text(record.downstream_peer_uri_san),
             Field::DownstreamLocalUriSan => text(record.downstream_local_uri_san),
-            Field::DownstreamTlsVersion => text(record.downstream_tls_version),
+            Field::DownstreamTlsVersion => plain(record.downstream_tls_version),
             Field::RequestedServerName => text(record.requested_server_name),
             Field::RouteName => text(record.route_name),
             Field::ConnectionTerminationDetails => text(record.connection_termination_details),
@@ -259,25 +331,38 @@ const GRPC_STATUS: [&str; 17] = [
     "Unauthenticated",
 ];
 
-fn host(address: &str) -> &str {
-    address.rsplit_once(':').map_or(address, |(host, _)| host)
-}
-
-fn port(address: &str) -> Option<u64> {
-    address.rsplit_once(':')?.1.parse().ok()
-}
-
-/// RFC 3339 with milliseconds in UTC, or as a strftime format says.
-pub fn start_time(micros: u64, format: Option<&str>) -> String {
-    let time = i64::try_from(micros)
+fn timestamp(micros: u64) -> Timestamp {
+    i64::try_from(micros)
         .ok()
         .and_then(|micros| Timestamp::from_microsecond(micros).ok())
-        .unwrap_or(Timestamp::UNIX_EPOCH);
-    let zoned = time.to_zoned(TimeZone::UTC);
-    strtime::format(format.unwrap_or(START_TIME), &zoned).unwrap_or_else(|_| time.to_string())
+        .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-const START_TIME: &str = "%Y-%m-%dT%H:%M:%S.%3fZ";
+/// RFC 3339 with milliseconds in UTC, digit by digit: it is in every line.
+fn rfc3339(micros: u64, out: &mut Vec<u8>) {
+    let time = TimeZone::UTC.to_datetime(timestamp(micros));
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut put = |place: usize, digits: usize, mut number: u32| {
+        for digit in text[place..place + digits].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    };
+    put(0, 4, u32::try_from(time.year()).unwrap_or(0));
+    put(5, 2, time.month().unsigned_abs().into());
+    put(8, 2, time.day().unsigned_abs().into());
+    put(11, 2, time.hour().unsigned_abs().into());
+    put(14, 2, time.minute().unsigned_abs().into());
+    put(17, 2, time.second().unsigned_abs().into());
+    put(20, 3, time.millisecond().unsigned_abs().into());
+    out.extend_from_slice(&text);
+}
+
+/// In UTC, as a strftime format says.
+fn start_time(micros: u64, format: &str) -> String {
+    let time = timestamp(micros);
+    strtime::format(format, &time.to_zoned(TimeZone::UTC)).unwrap_or_else(|_| time.to_string())
+}
 
 /// Whether a strftime format can be rendered; a format's fields don't depend on the time.
 pub fn start_time_problem(format: &str) -> Option<String> {

@@ -2,7 +2,7 @@
 //! `%%` for a percent sign.
 
 use super::FormatError;
-use super::ops::{self, FIELDS, Field, Op, Query, Side};
+use super::ops::{self, FIELDS, Field, Named, Op, Query, Side};
 
 /// The longest that a header value is shown when the format doesn't say.
 const HEADER_BYTES_MAX: usize = 8192;
@@ -141,9 +141,8 @@ impl<'a> Operator<'a> {
                 .min(HEADER_BYTES_MAX),
         };
         Ok(Op::Header {
-            of,
-            first: first.to_ascii_lowercase(),
-            other: other.map(str::to_ascii_lowercase),
+            first: Named::new(of, first.to_ascii_lowercase()),
+            other: other.map(|other| Named::new(of, other.to_ascii_lowercase())),
             bytes_max,
             query,
         })

@@ -5,12 +5,25 @@ use super::*;
 struct Pairs<'a>(&'a [(&'a str, &'a [u8])], &'a [(&'a str, &'a [u8])]);
 
 impl Headers for Pairs<'_> {
-    fn request(&self, name: &str) -> Option<&[u8]> {
-        self.0.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
+    fn value(&self, side: Side, named: &Named) -> Option<&[u8]> {
+        let pairs = match side {
+            Side::Request => self.0,
+            Side::Response => self.1,
+            Side::Trailer => return None,
+        };
+        pairs.iter().find(|(found, _)| *found == named.name).map(|(_, value)| *value)
     }
-    fn response(&self, name: &str) -> Option<&[u8]> {
-        self.1.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
-    }
+}
+
+#[test]
+fn names_have_their_places() {
+    let format = Format::parse(
+        "%REQ(A?B)% %REQ(:PATH)% %RESP(A)% %REQ(b)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %TRAILER(T)%",
+    )
+    .unwrap();
+    assert_eq!(format.header_names(Side::Request), ["a", "b", "x-envoy-original-path"]);
+    assert_eq!(format.header_names(Side::Response), ["a"]);
+    assert_eq!(format.header_names(Side::Trailer), ["t"]);
 }
 
 fn sample<'a>(headers: &'a dyn Headers) -> Record<'a> {
@@ -28,9 +41,9 @@ fn sample<'a>(headers: &'a dyn Headers) -> Record<'a> {
         bytes_received: 5,
         bytes_sent: 7,
         grpc_status: Some(14),
-        upstream_host: "127.0.0.1:8080",
+        upstream_host: "127.0.0.1:8080".parse().ok(),
         upstream_cluster: "outbound|80|be1.default",
-        downstream_remote_address: "[::1]:5000",
+        downstream_remote_address: "[::1]:5000".parse().ok(),
         downstream_peer_uri_san: "spiffe://mesh.internal/ns/default/sa/fe",
         route_name: "default/be1#0",
         headers,
@@ -68,7 +81,7 @@ fn operators_show_their_fields() {
         ("%BYTES_RECEIVED%/%BYTES_SENT% %DURATION%", "5/7 12"),
         ("%GRPC_STATUS% %GRPC_STATUS(NUMBER)% %GRPC_STATUS_NUMBER%", "Unavailable 14 14"),
         ("%UPSTREAM_HOST% %UPSTREAM_CLUSTER%", "127.0.0.1:8080 outbound|80|be1.default"),
-        ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_REMOTE_PORT%", "[::1] 5000"),
+        ("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_REMOTE_PORT%", "::1 5000"),
         ("%DOWNSTREAM_LOCAL_ADDRESS%%DOWNSTREAM_LOCAL_PORT%", "--"),
         ("%DOWNSTREAM_PEER_URI_SAN%", "spiffe://mesh.internal/ns/default/sa/fe"),
         ("%REQUESTED_SERVER_NAME% %ROUTE_NAME%", "- default/be1#0"),

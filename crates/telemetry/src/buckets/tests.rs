@@ -115,6 +115,9 @@ fn workers_add_up() {
         merged.iter().map(|increment| increment.start_unix - NOW).collect::<Vec<_>>(),
         [0, 10, 20, 30, 40]
     );
-    assert!(merged.iter().all(|increment| increment.cells.is_sorted_by(|left, right| left.0 < right.0)));
+    for increment in &merged {
+        let keys: std::collections::BTreeSet<&CellKey> = increment.cells.iter().map(|(key, _)| key).collect();
+        assert_eq!(keys.len(), increment.cells.len(), "each cell once");
+    }
     assert_eq!(requests(&merged), 1000);
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use weft_proxy::agent::AgentConfig;
-use weft_proxy::config::{AppPort, Config, Control, Locality};
+use weft_proxy::config::{AppPort, Config, Control, Limits, Locality};
 
 use super::usage;
 
@@ -68,9 +68,11 @@ pub struct ProxyArgs {
     /// Where the app listens (default: --address when that is a loopback address, else 127.0.0.1).
     #[arg(long, value_name = "IP")]
     app_address: Option<IpAddr>,
-    /// Threads that carry traffic.
-    #[arg(long, default_value_t = 1, value_name = "N", env = "WEFT_WORKERS")]
-    workers: usize,
+    /// Threads that carry traffic (default: as many as this process may use CPUs; of a sidecar's two at most).
+    #[arg(long, value_name = "N", env = "WEFT_WORKERS")]
+    workers: Option<usize>,
+    #[command(flatten)]
+    limits: LimitArgs,
     /// The app's own calls go to this address.
     #[arg(long, value_name = "ADDRESS")]
     outbound: Option<SocketAddr>,
@@ -86,6 +88,25 @@ pub struct ProxyArgs {
     /// Print the chosen ports as one JSON line on stdout.
     #[arg(long)]
     print_ports: bool,
+}
+
+/// What all clients together may have.
+#[derive(Args)]
+struct LimitArgs {
+    /// Resident memory, such as 256Mi: at 85 % idle connections are closed, at 92 % no new ones are taken, at 95 %
+    /// requests get 503. Limits of control groups hold in any case.
+    #[arg(long, value_name = "SIZE", env = "WEFT_MEMORY_LIMIT", value_parser = size)]
+    memory_limit: Option<u64>,
+    /// Open connections of clients, in all (0: no limit; default: half of the file descriptors).
+    #[arg(long, value_name = "N", env = "WEFT_MAX_CONNECTIONS")]
+    max_connections: Option<u32>,
+    /// Open connections of clients to one listener (0: no limit).
+    #[arg(long, value_name = "N", default_value_t = 10_000, env = "WEFT_MAX_CONNECTIONS_PER_LISTENER")]
+    max_connections_per_listener: u32,
+    /// Open connections from one IPv4 address or one /64 of IPv6 (0: no limit; default: a quarter of a listener's, not
+    /// for clients of this machine). The app's own calls are never counted so.
+    #[arg(long, value_name = "N", env = "WEFT_MAX_CONNECTIONS_PER_SOURCE")]
+    max_connections_per_source: Option<u32>,
 }
 
 /// A host's identity agent: SPIFFE Workload API and SDS on a Unix socket.
@@ -113,7 +134,15 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         Some(path) => weft_proxy::bootstrap::load(path, state)?,
         None => joined(&args.member, state)?,
     };
-    config.workers = args.workers.max(1);
+    let sidecar = args.bootstrap.is_none();
+    config.workers = args.workers.unwrap_or_else(|| weft_proxy::cpus::workers(sidecar)).max(1);
+    config.limits = Limits {
+        memory: args.limits.memory_limit,
+        connections: args.limits.max_connections,
+        connections_per_listener: args.limits.max_connections_per_listener,
+        connections_per_source: args.limits.max_connections_per_source,
+        release_memory: Some(crate::allocator::release),
+    };
     let address = args.member.address;
     config.node.app_address = args.app_address.unwrap_or(if address.is_loopback() {
         address
@@ -185,6 +214,16 @@ fn port(text: &str) -> anyhow::Result<AppPort> {
     }
 }
 
+/// Bytes, or a number of Ki, Mi, Gi, as Kubernetes writes them.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("", 1)];
+    let split = units.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
+    split
+        .and_then(|(number, bytes): (&str, u64)| number.parse::<u64>().ok()?.checked_mul(bytes))
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "write bytes, or a number of Ki, Mi or Gi, such as 256Mi".to_owned())
+}
+
 fn locality(text: Option<&str>) -> Locality {
     let mut parts = text.unwrap_or_default().splitn(3, '/').map(str::to_owned);
     let mut next = || parts.next().unwrap_or_default();
@@ -228,6 +267,16 @@ pub fn run_agent(args: AgentArgs) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn sizes_are_as_kubernetes_writes_them() {
+        for (text, bytes) in [("1", 1), ("64Ki", 65_536), ("256Mi", 268_435_456), ("2Gi", 2_147_483_648)] {
+            assert_eq!(super::size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "Mi", "1.5Gi", "256MB", "-1", "99999999999Gi"] {
+            assert!(super::size(text).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn ports_and_labels_say_what_they_want() {
         assert_eq!(super::port("http:8080").unwrap().name, "http");

@@ -12,6 +12,8 @@ mod capture;
 mod envoy;
 mod grpc;
 mod kubectl;
+#[cfg(feature = "autobahn")]
+mod websocket;
 
 /// The binary under test.
 pub const WEFT: &str = env!("CARGO_BIN_EXE_weft");

@@ -8,7 +8,7 @@ impl Random {
         Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -16,7 +16,7 @@ impl Random {
     }
 
     pub fn below(&mut self, limit: usize) -> usize {
-        if limit == 0 { 0 } else { (self.next() >> 33) as usize % limit }
+        if limit == 0 { 0 } else { (self.number() >> 33) as usize % limit }
     }
 
     pub fn pick<'a, T: ?Sized>(&mut self, list: &[&'a T]) -> &'a T {
@@ -73,7 +73,7 @@ pub fn spoil(message: &[u8], other: &[u8], random: &mut Random) -> Vec<u8> {
             1 => replace_line_end(&mut bytes, random),
             2 => drop(bytes.splice(at..at, random.pick(WORDS).iter().copied())),
             3 => drop(bytes.splice(at..(at + random.below(4)).min(bytes.len()), [])),
-            4 if at < bytes.len() => bytes[at] = random.next() as u8,
+            4 if at < bytes.len() => bytes[at] = random.number() as u8,
             5 if at < bytes.len() => bytes[at] ^= 0x20,
             6 => {
                 let end = (at + random.below(40)).min(bytes.len());

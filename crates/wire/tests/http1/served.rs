@@ -54,6 +54,8 @@ pub struct Told {
     pub line: String,
     /// Each message that passed whole, as it was sent on.
     pub messages: Vec<Vec<u8>>,
+    /// The last of them opened a tunnel.
+    pub tunnel: bool,
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -254,6 +256,7 @@ pub fn receive(bytes: &[u8], asked: Asked, cuts: &[usize]) -> Told {
         }
         if head.framing() == Framing::Tunnel {
             told.messages.push(message);
+            told.tunnel = true;
             write!(told.line, " tunnel {}", bytes.len() - feed.at).unwrap();
             return told;
         }

@@ -31,6 +31,7 @@ use crate::{
     http::{
         body::{BodyError, TryBody},
         inbound::Inbound,
+        life::Life,
         target::Target,
     },
     net::Prefixed,
@@ -39,6 +40,7 @@ use crate::{
 
 /// One connection; the pool, the answer's body and the request's record share it.
 pub struct Connection {
+    pub life: Life,
     inner: RefCell<Inner>,
 }
 
@@ -88,8 +90,9 @@ pub struct Failed {
 }
 
 impl Connection {
-    pub fn new(io: Stream, held: Held) -> Rc<Connection> {
+    pub fn new(io: Stream, held: Held, life: Life) -> Rc<Connection> {
         Rc::new(Connection {
+            life,
             inner: RefCell::new(Inner {
                 io: Some(io),
                 input: Input::default(),

@@ -12,7 +12,7 @@ use weft_wire::http1::{
     Version as WireVersion,
 };
 
-use super::io::Input;
+use super::{heads, io::Input};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -58,7 +58,8 @@ pub fn response<B>(head: &ResponseHead, whole: &Bytes, body: B) -> Result<Respon
 }
 
 fn fields(fields: &Fields, whole: &Bytes, upgrades: bool) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(fields.len() + ADDED_FIELDS);
+    let mut headers = heads::map();
+    headers.reserve(fields.len() + ADDED_FIELDS);
     let mut has_length = false;
     // What is marked and no field of one hop by itself is listed, or is another field in disguise.
     let listed = |field: &Field| {

@@ -1,10 +1,15 @@
-//! Parsed heads, lent by the worker for as long as one is read, so that connections that wait keep none.
+//! Parsed heads and maps of fields, lent by the worker for as long as one is in use, so that connections that wait keep
+//! none and requests allocate none.
 
 use std::cell::RefCell;
 
+use http::HeaderMap;
 use weft_wire::http1::{RequestHead, ResponseHead};
 
 const KEPT_MAX: usize = 8;
+const MAPS_MAX: usize = 64;
+/// Of larger ones the memory is given back.
+const MAP_FIELDS_MAX: usize = 64;
 
 #[expect(clippy::vec_box, reason = "they move between here and their connections, and are large")]
 mod kept {
@@ -16,6 +21,33 @@ mod kept {
     }
 }
 use kept::{REQUESTS, RESPONSES};
+
+/// Keeps none.
+#[cold]
+pub fn release() {
+    REQUESTS.take();
+    RESPONSES.take();
+    MAPS.take();
+}
+
+thread_local! {
+    static MAPS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An empty map.
+pub fn map() -> HeaderMap {
+    MAPS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Takes a map whose fields nobody needs any more.
+pub fn give_back_map(mut map: HeaderMap) {
+    MAPS.with_borrow_mut(|kept| {
+        if kept.len() < MAPS_MAX && (1..=MAP_FIELDS_MAX).contains(&map.capacity()) {
+            map.clear();
+            kept.push(map);
+        }
+    });
+}
 
 pub fn request() -> Box<RequestHead> {
     let mut head = REQUESTS.with_borrow_mut(Vec::pop).unwrap_or_default();

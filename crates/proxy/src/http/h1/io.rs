@@ -12,6 +12,8 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -26,6 +28,8 @@ const BLOCK_BYTES: usize = 64 * 1024;
 const READ_BYTES_MIN: usize = 16 * 1024;
 /// Data shorter than this is copied, so that it does not keep its block.
 const COPIED_BYTES_MAX: usize = 4 * 1024;
+/// Copies that stand together; as much as the last of them can keep alive.
+const COPIES_BYTES: usize = 8 * 1024;
 /// Bytes collected before they are written.
 pub const FLAT_BYTES_MAX: usize = 16 * 1024;
 /// Buffers that a worker keeps for the next writes.
@@ -33,16 +37,48 @@ const FLATS_MAX: usize = 32;
 
 thread_local! {
     static BLOCK: RefCell<BytesMut> = RefCell::default();
+    /// Two, so that the older one is free again when the other is full.
+    static COPIES: RefCell<[BytesMut; 2]> = RefCell::default();
     static FLATS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps no buffer that nobody uses just now.
+#[cold]
+pub fn release() {
+    BLOCK.take();
+    FLATS.take();
+    COPIES.take();
+}
+
+/// Bytes of a head or a short part of a body, copied to where many stand together: their memory is used again once all
+/// of them are gone, so that most copies allocate nothing.
+pub fn copied(bytes: &[u8]) -> Bytes {
+    COPIES.with_borrow_mut(|[copies, older]| {
+        if copies.capacity() < bytes.len() {
+            std::mem::swap(copies, older);
+            copies.reserve(COPIES_BYTES.max(bytes.len()));
+        }
+        copies.extend_from_slice(bytes);
+        copies.split().freeze()
+    })
 }
 
 /// A client's connection, plain or TLS. Virtual, as it costs a call where a system call follows.
 pub trait Io: AsyncRead + AsyncWrite + Unpin {
     /// Lets the other side see that the end is none: for an answer that only ends with its connection.
     fn abort(&self);
+
+    /// The socket, if its bytes are the connection's own and none were taken before.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl Io for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+
     fn abort(&self) {
         let _ = socket2::SockRef::from(self).set_linger(Some(std::time::Duration::ZERO));
     }
@@ -52,6 +88,20 @@ impl<T: Io> Io for Prefixed<T> {
     fn abort(&self) {
         self.io().abort();
     }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        self.whole()?.socket()
+    }
+}
+
+impl<T: Io + ?Sized> Io for Box<T> {
+    fn abort(&self) {
+        (**self).abort();
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        (**self).socket()
+    }
 }
 
 impl<T: Io> Io for tokio_rustls::server::TlsStream<T> {
@@ -59,6 +109,11 @@ impl<T: Io> Io for tokio_rustls::server::TlsStream<T> {
     fn abort(&self) {
         self.get_ref().0.abort();
     }
+}
+
+impl Io for TokioIo<Upgraded> {
+    /// A stream of HTTP/2, which ends with whoever holds it.
+    fn abort(&self) {}
 }
 
 /// What was read and not used yet.
@@ -137,7 +192,7 @@ impl Input {
 
     /// Cuts off the first bytes as memory of their own.
     pub fn take_copy(&mut self, count: usize) -> Bytes {
-        let taken = Bytes::copy_from_slice(self.bytes.get(..count).unwrap_or_default());
+        let taken = copied(self.bytes.get(..count).unwrap_or_default());
         self.skip(count);
         taken
     }
@@ -161,6 +216,11 @@ pub struct Out {
 impl Out {
     pub fn is_empty(&self) -> bool {
         self.flat.len() == self.written && self.data.is_empty() && self.tail.is_empty()
+    }
+
+    /// Bytes that are to be written.
+    pub fn left(&self) -> usize {
+        self.flat.len() - self.written + self.data.len() + self.tail.len()
     }
 
     /// Whether more should be added before it is written.

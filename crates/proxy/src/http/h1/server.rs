@@ -16,6 +16,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONNECTION};
 use http_body::Body as _;
 use tokio::time::Sleep;
+use weft_routing::ConnectionLife;
 use weft_wire::{
     Progress,
     http1::{Answer, Framing, Limits, Persist, Refusal, RequestHead, ServerTurn, Then},
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     drain::Drain,
-    http::{body::ResponseBody, inbound::Inbound, quiet::Watch},
+    http::{body::ResponseBody, inbound::Inbound, life::Life, quiet::Watch},
     worker::Worker,
 };
 
@@ -46,8 +47,10 @@ pub struct Settings<'a> {
     pub worker: &'a Rc<Worker>,
     pub drain: &'a Drain,
     pub limits: Limits,
+    pub life: ConnectionLife,
     pub idle_timeout: Duration,
     pub head_timeout: Duration,
+    pub write_timeout: Option<Duration>,
 }
 
 /// What came in: a request, or bytes that are none.
@@ -60,8 +63,10 @@ where
     R: Future<Output = Response<ResponseBody>>,
 {
     let shared = Shared::new(io, first, settings.limits);
+    let life = Life::new(&settings.life, settings.worker.random());
+    let idle_timeout = Life::idle_at_most(&settings.life, settings.idle_timeout);
     let mut waiting = Waiting {
-        idle: Watch::new(settings.worker, Some(settings.idle_timeout), None),
+        idle: Watch::idle(settings.worker, idle_timeout),
         head: None,
         patience: None,
         served: false,
@@ -72,22 +77,24 @@ where
             None => return,
         };
         waiting.on_head();
-        // On the heap, so that a connection that waits does not keep the room that an answer needs.
-        let mut answering = Box::pin(answer(asked));
-        let response = poll_fn(|cx| {
-            if let Poll::Ready(response) = answering.as_mut().poll(cx) {
-                return Poll::Ready(Some(response));
-            }
-            shared.listen(cx, AHEAD_BYTES_MAX).map(|()| None)
-        })
-        .await;
-        drop(answering);
+        let response = {
+            let mut answering = pin!(answer(asked));
+            poll_fn(|cx| {
+                if let Poll::Ready(response) = answering.as_mut().poll(cx) {
+                    return Poll::Ready(Some(response));
+                }
+                shared.listen(cx, AHEAD_BYTES_MAX).map(|()| None)
+            })
+            .await
+        };
         let Some(response) = response else { return };
-        let then = respond(&shared, turn, response, settings.drain).await;
+        let spent = life.on_request() || life.is_over();
+        let last = spent
+            || settings.drain.is_started()
+            || settings.worker.settings.overload.actions().ends_connections();
+        let then = respond(&shared, turn, response, last, &settings).await;
         waiting.served = true;
-        if let Some(idle) = &waiting.idle {
-            idle.on_move();
-        }
+        waiting.idle.on_move();
         match then {
             Then::Next => {}
             Then::Drain => {
@@ -104,7 +111,7 @@ where
 
 /// For how long a connection may wait.
 struct Waiting {
-    idle: Option<Watch>,
+    idle: Watch,
     /// Since a head began.
     head: Option<Watch>,
     patience: Option<Pin<Box<Sleep>>>,
@@ -114,9 +121,7 @@ struct Waiting {
 impl Waiting {
     fn on_head(&mut self) {
         self.head = None;
-        if let Some(idle) = &self.idle {
-            idle.on_move();
-        }
+        self.idle.on_request();
     }
 
     /// True: the connection ends.
@@ -124,13 +129,16 @@ impl Waiting {
         if half && self.head.is_none() {
             self.head = Watch::new(settings.worker, Some(settings.head_timeout), None);
         }
-        let watch = if half { &mut self.head } else { &mut self.idle };
-        if watch.as_mut().is_some_and(|watch| watch.on_wait(cx)) {
+        let watch = if half { self.head.as_mut() } else { Some(&mut self.idle) };
+        if watch.is_some_and(|watch| watch.on_wait(cx)) {
             return true;
         }
-        if half && let Some(idle) = &mut self.idle {
-            idle.on_wait(cx); // hears of the drain
-            idle.on_move();
+        if half && settings.worker.settings.overload.actions().refuses() {
+            return true; // it would be refused when it is whole, and costs memory until then
+        }
+        if half {
+            self.idle.on_wait(cx); // hears of the drain
+            self.idle.on_move();
         }
         if !settings.drain.is_started() {
             return false;
@@ -199,12 +207,13 @@ async fn respond(
     shared: &Rc<Shared>,
     mut turn: Turn,
     response: Response<ResponseBody>,
-    drain: &Drain,
+    last: bool,
+    settings: &Settings<'_>,
 ) -> Then {
     let (parts, body) = response.into_parts();
     let mut body = pin!(body);
     let refused = turn.is_none();
-    let close = refused || drain.is_started() || says_close(&parts.headers);
+    let close = refused || last || says_close(&parts.headers);
     let mut sending = {
         let inner = &mut *shared.inner.borrow_mut();
         inner.answered = true;
@@ -222,12 +231,14 @@ async fn respond(
         }
         Sending::from(answer.framing)
     };
-    drop(parts);
+    super::heads::give_back_map(parts.headers);
     let mut done = sending == Sending::Ended;
     if done {
         body.as_mut().get_mut().discard();
     }
-    if poll_fn(|cx| poll_body(shared, cx, &mut sending, &mut done, body.as_mut())).await.is_err() {
+    let mut stall = Stall { settings, watch: None, left: 0 };
+    if poll_fn(|cx| poll_body(shared, cx, &mut sending, &mut done, body.as_mut(), &mut stall)).await.is_err()
+    {
         shared.cut(sending == Sending::UntilClose);
         return Then::Wait;
     }
@@ -248,6 +259,30 @@ fn says_close(headers: &HeaderMap) -> bool {
     headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
+/// A client that takes nothing of its answer.
+struct Stall<'a> {
+    settings: &'a Settings<'a>,
+    /// Once it had to be waited for.
+    watch: Option<Watch>,
+    left: usize,
+}
+
+impl Stall<'_> {
+    /// True: for too long.
+    #[cold]
+    fn on_wait(&mut self, cx: &Context<'_>, left: usize) -> bool {
+        let Settings { worker, write_timeout, .. } = self.settings;
+        if self.watch.is_none() {
+            self.watch = Watch::new(worker, *write_timeout, None);
+        }
+        let Some(watch) = &mut self.watch else { return false };
+        if left != std::mem::replace(&mut self.left, left) {
+            watch.on_move();
+        }
+        watch.on_wait(cx)
+    }
+}
+
 /// Collects what the body has ready and writes it; the head goes out with the first of it.
 fn poll_body(
     shared: &Shared,
@@ -255,6 +290,7 @@ fn poll_body(
     sending: &mut Sending,
     done: &mut bool,
     mut body: Pin<&mut ResponseBody>,
+    stall: &mut Stall<'_>,
 ) -> Poll<Result<(), ()>> {
     loop {
         let mut waits = false;
@@ -296,7 +332,11 @@ fn poll_body(
             Poll::Ready(Ok(())) if waits => {}
             Poll::Ready(Ok(())) => continue,
             Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
-            Poll::Pending => {}
+            Poll::Pending => {
+                if stall.on_wait(cx, shared.inner.borrow().out.left()) {
+                    return Poll::Ready(Err(()));
+                }
+            }
         }
         return shared.listen(cx, AHEAD_BYTES_MAX).map(Err);
     }

@@ -211,11 +211,7 @@ fn upgrades(reader: &mut Reader, configs: &[UpgradeConfig]) -> RouteUpgrades {
             upgrades.connect = Some(match (enabled, config.connect_config.is_some()) {
                 (false, _) => ConnectMode::Refused,
                 (true, true) => ConnectMode::Terminate,
-                (true, false) => {
-                    reader
-                        .problem_at("connect_config", "is required: a CONNECT ends here and is not sent on");
-                    return None;
-                }
+                (true, false) => ConnectMode::Forward,
             });
         } else {
             reader.problem_at(

@@ -1,0 +1,88 @@
+//! The sockets of listeners of datagrams: as for TCP, opened before the listener is accepted, all or none.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
+
+use weft_routing::Listener;
+
+use super::{State, stays};
+use crate::worker::Command;
+use weft_xds::client::Update;
+
+/// By address; TCP on the same one is another matter.
+#[derive(Default)]
+pub(super) struct Datagrams {
+    bound: HashSet<SocketAddr>,
+    /// Open, and not a worker's yet: no table has their listener.
+    opened: Vec<(SocketAddr, UdpSocket)>,
+}
+
+fn address(listener: &Listener) -> Option<SocketAddr> {
+    listener.udp.as_ref().map(|udp| udp.address)
+}
+
+impl State {
+    pub(super) fn bind_datagrams(&mut self, listeners: &[Arc<Listener>]) -> Result<(), String> {
+        let mut opened: Vec<(SocketAddr, UdpSocket)> = Vec::new();
+        for listener in listeners {
+            let Some(at) = address(listener).filter(|at| !self.datagrams.bound.contains(at)) else {
+                continue;
+            };
+            let socket = UdpSocket::bind(at).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+            let refused =
+                |error| format!("{}: address: cannot take datagrams on {at}: {error}", listener.name);
+            opened.push((at, socket.map_err(refused)?));
+        }
+        self.datagrams.bound.extend(opened.iter().map(|(at, _)| *at));
+        self.datagrams.opened.extend(opened);
+        Ok(())
+    }
+
+    pub(super) fn hand_out_datagrams(&mut self) {
+        for (address, socket) in std::mem::take(&mut self.datagrams.opened) {
+            let next = self.listens % self.workers.len().max(1);
+            self.listens += 1;
+            if let Some(worker) = self.workers.get(next) {
+                worker.send(Command::Receive { address, socket });
+            }
+        }
+    }
+
+    /// Closes sockets that no listener wants any more.
+    pub(super) fn unbind_datagrams(&mut self) {
+        let wanted: HashSet<SocketAddr> =
+            self.staged.listeners.values().filter_map(|listener| address(listener)).collect();
+        let gone: Vec<SocketAddr> = self.datagrams.bound.difference(&wanted).copied().collect();
+        self.datagrams.opened.retain(|(at, _)| wanted.contains(at));
+        for address in gone {
+            self.datagrams.bound.remove(&address);
+            for worker in &self.workers {
+                worker.send(Command::Unreceive(address));
+            }
+        }
+    }
+
+    /// Two listeners on one address would take each other's datagrams.
+    pub(super) fn datagram_addresses_differ(
+        &self,
+        fresh: &[Arc<Listener>],
+        update: &Update,
+    ) -> Result<(), String> {
+        let stays = stays(update);
+        let replaced: HashSet<&str> = fresh.iter().map(|listener| &*listener.name).collect();
+        let kept =
+            self.staged.listeners.values().filter(|old| stays(&old.name) && !replaced.contains(&*old.name));
+        let mut holders: HashMap<SocketAddr, &str> = HashMap::new();
+        for listener in kept.chain(fresh) {
+            let Some(at) = address(listener) else { continue };
+            if let Some(holder) = holders.insert(at, &listener.name) {
+                let name = &listener.name;
+                return Err(format!("{name}: address: {at} is also the address of listener {holder}"));
+            }
+        }
+        Ok(())
+    }
+}

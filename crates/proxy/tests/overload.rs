@@ -1,0 +1,337 @@
+//! Too much: of memory, of connections, of handshakes. What is given up, in which order, and that it ends.
+
+#![expect(unsafe_code, reason = "one function of the allocator's")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests stop at the first surprise"
+)]
+
+mod mesh;
+mod own_process;
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use mesh::{
+    App, Ca, LIMIT, Proxy, echo, eventually, free_port, get, id, read_head,
+    xds::{Speak, cluster, http, listener, member_chain, plain_chain, to, vhost},
+};
+use own_process::{Limited, Process, Wanted};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use weft_proxy::static_config::StaticResources;
+
+/// As the binary's: the system's own keeps what was freed, and the proxy would stay overloaded.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+// SAFETY: as the binary declares it.
+unsafe extern "C" {
+    safe fn mi_collect(force: bool);
+}
+
+const MIB: u64 = 1 << 20;
+
+/// Not a test by itself.
+#[test]
+fn is_a_proxy_when_told_to() {
+    own_process::RELEASE.get_or_init(|| || mi_collect(true));
+    own_process::be_one_if_told();
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+async fn started(limited: Limited) -> Process {
+    let (app, echo) = (App::start().await, echo().await);
+    let (drain_delay, drain_timeout) = (Duration::ZERO, millis(500));
+    let wanted = Wanted { app: app.address, echo, drain_delay, drain_timeout, nofile: None };
+    tokio::task::spawn_blocking(move || wanted.start_limited(&limited)).await.unwrap()
+}
+
+/// The sum of the lines that begin so, by the admin page, which must answer at once at any load.
+async fn metric(admin: SocketAddr, name: &str) -> u64 {
+    let stats = timeout(millis(2000), get(admin, "a", "/stats")).await.expect("the admin page answers");
+    let lines = stats.lines().filter(|line| line.starts_with(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+}
+
+async fn level(process: &Process) -> u64 {
+    metric(process.admin, "weft_overload_level{resource=memory}").await
+}
+
+async fn open(to: SocketAddr) -> TcpStream {
+    TcpStream::connect(to).await.unwrap()
+}
+
+/// Asks once on a connection that stays; the answer's head.
+async fn ask(stream: &mut TcpStream, path: &str) -> String {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+    let head = read_head(stream).await.to_lowercase();
+    let length = head.split("content-length: ").nth(1).unwrap().split("\r\n").next().unwrap();
+    stream.read_exact(&mut vec![0; length.parse().unwrap()]).await.unwrap();
+    head
+}
+
+/// Whether the other side has ended the connection.
+async fn is_over(stream: &mut TcpStream) -> bool {
+    matches!(timeout(millis(1), stream.read_u8()).await, Ok(Err(_)))
+}
+
+async fn serves(to: SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect(to).await else { return false };
+    let _ = stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await;
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    status(&answer) == 200
+}
+
+/// Each level of memory does what it says, and nothing that the one above does; then all is as before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_is_given_back_step_by_step() {
+    const LIMIT_BYTES: u64 = 256 * MIB;
+    let mut process = started(Limited { memory: Some(LIMIT_BYTES), ..Limited::default() }).await;
+    assert!(serves(process.http).await);
+    let own = process.resident();
+    assert!(own < LIMIT_BYTES / 2, "the guard: {own} bytes of its own leave no room");
+    let mut held = 0;
+    // Its own memory shrinks too.
+    let mut fill = |process: &mut Process, percent: u64| {
+        held = LIMIT_BYTES / 100 * percent + held - process.resident();
+        process.hold(held);
+    };
+
+    let mut idle = Vec::new();
+    for _ in 0..4 {
+        let mut stream = open(process.http).await;
+        ask(&mut stream, "/").await;
+        idle.push(stream);
+        tokio::time::sleep(millis(600)).await;
+    }
+    fill(&mut process, 88);
+    eventually("it shrinks", async || level(&process).await == 1).await;
+    let mut order = Vec::new();
+    eventually("idle connections close", async || {
+        for (number, stream) in idle.iter_mut().enumerate() {
+            if !order.contains(&number) && is_over(stream).await {
+                order.push(number);
+            }
+        }
+        order.len() == 4
+    })
+    .await;
+    // The workers have some each and go by their own.
+    assert!(order.iter().position(|one| *one == 0) < order.iter().position(|one| *one == 3), "{order:?}");
+    let mut stays = open(process.http).await;
+    assert!(!ask(&mut stays, "/").await.contains("connection: close"), "new ones are welcome");
+
+    fill(&mut process, 93);
+    eventually("it drains", async || level(&process).await == 2).await;
+    let head = ask(&mut stays, "/").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("connection: close"), "{head}");
+    assert!(!serves(process.http).await, "no new ones");
+    assert_eq!(status(&get(process.admin, "a", "/ready").await), 200, "readiness is no measure of load");
+    assert!(metric(process.admin, "weft_connections_refused{listener=web,reason=overload}").await >= 1);
+    assert!(metric(process.admin, "weft_overload_idle_closed").await >= 4);
+
+    fill(&mut process, 30);
+    eventually("it is well again", async || level(&process).await == 0 && serves(process.http).await).await;
+    // From there to the end at once: who is in is told. A look at the memory while it fills may meet the level before.
+    let mut tries = 0;
+    let head = loop {
+        let mut busy = open(process.http).await;
+        ask(&mut busy, "/").await;
+        fill(&mut process, 97);
+        let head = loop {
+            let head = ask(&mut busy, "/").await;
+            if !head.starts_with("http/1.1 200") || head.contains("connection: close") {
+                break head;
+            }
+            tokio::time::sleep(millis(10)).await;
+        };
+        if !head.starts_with("http/1.1 200") {
+            break head;
+        }
+        tries += 1;
+        assert!(tries < 5, "each time it met the level before: {head}");
+        fill(&mut process, 30);
+        eventually("it is well again", async || level(&process).await == 0 && serves(process.http).await)
+            .await;
+    };
+    assert!(head.starts_with("http/1.1 503") && head.contains("connection: close"), "{head}");
+    assert_eq!(metric(process.admin, "weft_overload_requests_refused").await, 1);
+    let pressure = metric(process.admin, "weft_overload_pressure_percent{resource=memory}").await;
+    assert!(pressure >= 95, "{pressure}");
+    let freed = Instant::now();
+    process.hold(0);
+    eventually("it serves", async || serves(process.http).await).await;
+    assert!(freed.elapsed() < Duration::from_secs(10), "{:?}", freed.elapsed());
+}
+
+/// A control group of the test's own, where the machine allows that.
+struct Group(PathBuf);
+
+impl Group {
+    fn make(bytes: u64) -> Option<Group> {
+        let path = PathBuf::from(format!("/sys/fs/cgroup/memory/weft-test-{}", std::process::id()));
+        let limit = path.join("memory.limit_in_bytes");
+        // Only where there is such a hierarchy: elsewhere this would be an error to make, or a plain directory.
+        if !Path::new("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists()
+            || std::fs::create_dir(&path).is_err()
+        {
+            return None;
+        }
+        let group = Group(path);
+        std::fs::write(limit, bytes.to_string()).ok().map(|()| group)
+    }
+
+    fn kills(&self) -> u64 {
+        let text = std::fs::read_to_string(self.0.join("memory.oom_control")).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok()).unwrap()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// F-PX-17: a flood of halves of large heads, more than the limit holds, in a control group where there is one. Nobody
+/// is killed, the pages answer, and it serves again when they have gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_heads_than_memory_kill_nobody() {
+    const LIMIT_BYTES: u64 = 96 * MIB;
+    let group = Group::make(LIMIT_BYTES);
+    println!("limited by {}", if group.is_some() { "a control group" } else { "--memory-limit" });
+    let limited = Limited {
+        memory: group.is_none().then_some(LIMIT_BYTES),
+        group: group.as_ref().map(|group| group.0.clone()),
+        ..Limited::default()
+    };
+    let mut process = started(limited).await;
+    assert!(serves(process.http).await);
+    let http = process.http;
+    let field = format!("x: {}\r\n", "y".repeat(500));
+    let half = format!("GET / HTTP/1.1\r\nhost: a\r\n{}", field.repeat(95));
+    let (mut sent, mut held, mut worst) = (0_u64, Vec::new(), 0);
+    for round in 0..40 {
+        for _ in 0..100 {
+            let Ok(mut stream) = TcpStream::connect(http).await else { continue };
+            if stream.try_write(half.as_bytes()).is_ok_and(|count| count == half.len())
+                || timeout(millis(20), stream.write_all(half.as_bytes())).await.is_ok_and(|done| done.is_ok())
+            {
+                sent += half.len() as u64;
+            }
+            held.push(stream);
+        }
+        worst = worst.max(process.resident());
+        if round % 4 == 0 {
+            let asked = Instant::now();
+            assert_eq!(status(&get(process.admin, "a", "/ready").await), 200);
+            assert!(asked.elapsed() < millis(1000), "{:?}", asked.elapsed());
+        }
+        assert_eq!(process.ended(Duration::ZERO), None, "it was killed");
+    }
+    let refused = metric(process.admin, "weft_connections_refused{listener=web,reason=overload}").await;
+    println!("{} MiB sent, {} MiB resident at most, {refused} refused", sent / MIB, worst / MIB);
+    assert!(refused > 0, "the guard: it was never too much, {} MiB at most", worst / MIB);
+    assert!(group.as_ref().is_none_or(|group| group.kills() == 0), "somebody was killed");
+    // What others have mapped too counts as resident, and not in the group.
+    assert!(group.is_some() || worst <= LIMIT_BYTES, "{} MiB", worst / MIB);
+    drop(held);
+    let gone = Instant::now();
+    eventually("it serves again", async || serves(http).await).await;
+    assert!(gone.elapsed() < Duration::from_secs(10), "{:?}", gone.elapsed());
+    drop(process);
+}
+
+/// One source cannot have all connections; what it gives back it may have again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_has_its_share_of_connections() {
+    let process = started(Limited { per_source: Some(8), ..Limited::default() }).await;
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = open(process.http).await;
+        assert!(ask(&mut stream, "/").await.starts_with("http/1.1 200"));
+        held.push(stream);
+    }
+    assert!(!serves(process.http).await, "the ninth");
+    let reason = "weft_connections_refused{listener=web,reason=max_connections_per_source}";
+    assert_eq!(metric(process.admin, reason).await, 1);
+    // A tunnel is a connection for as long as it lives.
+    held.pop();
+    let mut tunnel = open(process.http).await;
+    let upgrade = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    eventually("the place is free", async || {
+        tunnel = open(process.http).await;
+        let _ = tunnel.write_all(upgrade.as_bytes()).await;
+        let mut first = [0; 12];
+        tunnel.read_exact(&mut first).await.is_ok() && first == *b"HTTP/1.1 101"
+    })
+    .await;
+    assert!(!serves(process.http).await, "seven and a tunnel");
+    drop(tunnel);
+    eventually("the tunnel's place is free", async || serves(process.http).await).await;
+}
+
+/// More silent clients than may be in a handshake, and honest ones get in: the silent ones make room, oldest first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_handshakes_keep_nobody_out() {
+    let (ca, app) = (Ca::new(), App::start().await);
+    let sni = "p80.mesh.internal";
+    let (at, be_at) = (free_port(), free_port());
+    let inbound = http("inbound|80", vec![vhost("all", &["*"], vec![to("/", "inbound|80")])], None);
+    let be = Proxy::start(
+        "be",
+        StaticResources {
+            identity: Some(ca.identity("be")),
+            listeners: vec![listener("inbound", be_at, vec![member_chain(sni, &["http/1.1"], inbound)])],
+            clusters: vec![cluster("inbound|80", &[app.address], Speak::Http1, None)],
+            ..StaticResources::default()
+        },
+    );
+    let outbound =
+        http("outbound", vec![vhost("all", &["*"], vec![to("/", "outbound|80|be.default")])], None);
+    let _fe = Proxy::start(
+        "fe",
+        StaticResources {
+            identity: Some(ca.identity("fe")),
+            listeners: vec![listener("outbound", at, vec![plain_chain(outbound)])],
+            clusters: vec![cluster("outbound|80|be.default", &[be_at], Speak::Http1, Some((sni, &id("be"))))],
+            ..StaticResources::default()
+        },
+    );
+    let mut silent = Vec::new();
+    for _ in 0..1400 {
+        let mut stream = open(be_at).await;
+        stream.write_all(b"\x16\x03\x01\x02").await.unwrap();
+        silent.push(stream);
+    }
+    let asked = Instant::now();
+    let answer = timeout(LIMIT, get(at, "a", "/")).await.unwrap();
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert!(asked.elapsed() < millis(2000), "{:?}", asked.elapsed());
+    let name = "weft_tls_failures{listener=inbound,reason=pushed_out}";
+    assert!(metric(be.admin, name).await > 0, "the guard: there was room for all of them");
+    let mut over = 0;
+    for stream in &mut silent[..100] {
+        over += usize::from(is_over(stream).await);
+    }
+    assert!(over >= 50, "the oldest go first, {over} of 100 did");
+}

@@ -1,0 +1,396 @@
+//! TCP and TLS whose bytes are not ours: PROXY headers in and out, pass-through by SNI, and bulk as it arrives.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests stop at the first surprise"
+)]
+
+mod mesh;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::Cluster,
+            core::v3::{CidrRange, ProxyProtocolConfig},
+            listener::v3::{Filter, FilterChain, Listener, ListenerFilter, filter, listener_filter},
+            rbac::v3::{Permission, Policy, Principal, Rbac as Rules, permission, principal, rbac::Action},
+        },
+        extensions::{
+            filters::{listener::proxy_protocol::v3::ProxyProtocol, network::rbac::v3::Rbac as NetworkRbac},
+            transport_sockets::{
+                proxy_protocol::v3::ProxyProtocolUpstreamTransport, raw_buffer::v3::RawBuffer,
+            },
+        },
+    },
+    google::protobuf::{Any, UInt32Value},
+};
+use mesh::{
+    App, LIMIT, Proxy, free_port, get, send,
+    xds::{
+        Speak, any, changed, cluster, http, listener, pass_through_chain, plain_chain, tcp, to,
+        transport_socket, vhost,
+    },
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use weft_proxy::static_config::StaticResources;
+
+async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+fn start(listeners: Vec<Any>, clusters: Vec<Any>) -> Proxy {
+    Proxy::start("edge", StaticResources { listeners, clusters, ..StaticResources::default() })
+}
+
+// ---- PROXY headers ----
+
+fn takes_headers(listener: &Any, config: &ProxyProtocol) -> Any {
+    changed(listener, |listener: &mut Listener| {
+        listener.listener_filters.push(ListenerFilter {
+            name: "proxy_protocol".to_owned(),
+            config_type: Some(listener_filter::ConfigType::TypedConfig(any(config))),
+            ..ListenerFilter::default()
+        });
+    })
+}
+
+fn says_header(cluster: &Any, version: i32) -> Any {
+    let wrapper = ProxyProtocolUpstreamTransport {
+        config: Some(ProxyProtocolConfig { version, ..ProxyProtocolConfig::default() }),
+        transport_socket: transport_socket(any(&RawBuffer::default())),
+        ..ProxyProtocolUpstreamTransport::default()
+    };
+    changed(cluster, |cluster: &mut Cluster| cluster.transport_socket = transport_socket(any(&wrapper)))
+}
+
+/// Allows these of them only.
+fn only(principal: principal::Identifier) -> Filter {
+    let policy = Policy {
+        permissions: vec![Permission { rule: Some(permission::Rule::Any(true)) }],
+        principals: vec![Principal { identifier: Some(principal) }],
+        ..Policy::default()
+    };
+    let rules = Rules {
+        action: Action::Allow as i32,
+        policies: [("some".to_owned(), policy)].into(),
+        ..Rules::default()
+    };
+    let config = NetworkRbac { rules: Some(rules), stat_prefix: "some".to_owned(), ..NetworkRbac::default() };
+    Filter { name: "rbac".to_owned(), config_type: Some(filter::ConfigType::TypedConfig(any(&config))) }
+}
+
+fn range(address: &str, length: u32) -> CidrRange {
+    CidrRange { address_prefix: address.to_owned(), prefix_len: Some(UInt32Value { value: length }) }
+}
+
+/// Says whole what it got up to the client's end, behind `got `.
+async fn parrot() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut got = b"got ".to_vec();
+                let _ = stream.read_to_end(&mut got).await;
+                let _ = stream.write_all(&got).await;
+            });
+        }
+    });
+    address
+}
+
+/// Sends these pieces, each by itself, and the end; what came back, and from which address it was asked.
+async fn ask(at: SocketAddr, pieces: &[&[u8]]) -> (Vec<u8>, SocketAddr) {
+    within("an answer", async {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let from = stream.local_addr().unwrap();
+        let mut answer = Vec::new();
+        for piece in pieces {
+            if stream.write_all(piece).await.is_err() {
+                break; // refused already
+            }
+            tokio::task::yield_now().await;
+        }
+        let _ = stream.shutdown().await;
+        let _ = stream.read_to_end(&mut answer).await;
+        (answer, from)
+    })
+    .await
+}
+
+#[expect(deprecated, reason = "Envoy has no other name for a source that honours the PROXY header alone")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_says_who_the_caller_is_and_is_passed_on() {
+    let app = parrot().await;
+    let [by_source, by_direct, optional] = [free_port(), free_port(), free_port()];
+    let chain = |rule, cluster: &str| FilterChain {
+        filters: vec![only(rule), tcp(cluster)],
+        ..FilterChain::default()
+    };
+    let source = principal::Identifier::SourceIp(range("192.0.2.0", 24));
+    let direct = principal::Identifier::DirectRemoteIp(range("127.0.0.0", 8));
+    let required = ProxyProtocol::default();
+    let either = ProxyProtocol { allow_requests_without_proxy_protocol: true, ..ProxyProtocol::default() };
+    let plain = cluster("plain", &[app], Speak::Tcp, None);
+    let proxy = start(
+        vec![
+            takes_headers(&listener("source", by_source, vec![chain(source, "plain")]), &required),
+            takes_headers(&listener("direct", by_direct, vec![chain(direct, "one")]), &required),
+            takes_headers(&listener("optional", optional, vec![plain_chain(tcp("two"))]), &either),
+        ],
+        vec![
+            plain.clone(),
+            says_header(&cluster("one", &[app], Speak::Tcp, None), 0),
+            says_header(&cluster("two", &[app], Speak::Tcp, None), 1),
+        ],
+    );
+    let header = b"PROXY TCP4 192.0.2.7 203.0.113.9 4711 443\r\n";
+    // The policy asks who called, not which balancer stands between.
+    assert_eq!(ask(by_source, &[header, b"hello"]).await.0, b"got hello");
+    let split: Vec<&[u8]> = header.chunks(1).chain([&b"hello"[..]]).collect();
+    assert_eq!(ask(by_source, &split).await.0, b"got hello");
+    assert_eq!(ask(by_source, &[b"PROXY TCP4 198.51.100.1 203.0.113.9 1 443\r\n", b"hello"]).await.0, b"");
+    // A balancer that speaks for itself is itself.
+    assert_eq!(ask(by_source, &[b"PROXY UNKNOWN\r\nhello"]).await.0, b"");
+    assert_eq!(ask(by_source, &[b"hello, no header"]).await.0, b"");
+    assert_eq!(ask(by_source, &[b"PROXY TCP4 nonsense\r\nhello"]).await.0, b"");
+    let stats = get(proxy.admin, "admin", "/stats/prometheus").await;
+    for reason in ["absent", "malformed"] {
+        let line = format!("weft_proxy_headers_refused_total{{listener=\"source\",reason=\"{reason}\"}} 1");
+        assert!(stats.contains(&line), "{line}: {stats}");
+    }
+    // Who is directly there is the balancer, whatever it says; and the next one is told what we were told.
+    let (passed_on, _) = ask(by_direct, &[header, b"hello"]).await;
+    assert_eq!(passed_on, [b"got ", &header[..], b"hello"].concat(), "{}", passed_on.escape_ascii());
+    // Without a header the connection's own addresses count.
+    let (own, from) = ask(optional, &[b"hello"]).await;
+    let SocketAddr::V4(from) = from else { panic!() };
+    let mut expected = b"got \r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    expected.extend([from.ip().octets(), from.ip().octets()].concat());
+    expected.extend([from.port().to_be_bytes(), optional.port().to_be_bytes()].concat());
+    expected.extend(b"hello");
+    assert_eq!(own, expected, "{}", own.escape_ascii());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http_knows_the_caller_by_the_header_and_shares_no_connection_that_names_one() {
+    let app = App::start().await;
+    let at = free_port();
+    let vhosts = ["good", "named"].map(|name| vhost(name, &[name], vec![to("/", name)]));
+    let filter = mesh::xds::managed(http("web", vhosts.into(), None), |config| {
+        config.use_remote_address = Some(envoy_types::pb::google::protobuf::BoolValue { value: true });
+    });
+    let _proxy = start(
+        vec![takes_headers(&listener("web", at, vec![plain_chain(filter)]), &ProxyProtocol::default())],
+        vec![
+            cluster("good", &[app.address], Speak::Http1, None),
+            says_header(&cluster("named", &[app.address], Speak::Http1, None), 0),
+        ],
+    );
+    let ask = async |host: &str| {
+        let header = "PROXY TCP4 192.0.2.7 203.0.113.9 4711 443\r\n";
+        send(at, &format!("{header}GET /x HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await
+    };
+    let answer = ask("good").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("192.0.2.7"), "{answer}");
+    let answer = ask("named").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+}
+
+// ---- SNI ----
+
+/// A TLS server that says its name to whoever comes, and its certificate.
+async fn tls_server(name: &'static str) -> (SocketAddr, CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+    let key = PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let certificate = made.cert.der().clone();
+    let config = rustls::ServerConfig::builder_with_provider(weft_identity::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = socket.accept().await.unwrap();
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut stream) = acceptor.accept(stream).await else { return };
+                let _ = stream.write_all(format!("I am {name}").as_bytes()).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    (address, certificate)
+}
+
+/// Writes one byte at a time, each a segment of its own.
+struct Trickle(TcpStream);
+
+impl AsyncRead for Trickle {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Trickle {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, &buf[..buf.len().min(1)])
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// What the server on the other side of `at` says, if its certificate is one of `roots`.
+async fn tls_ask(
+    at: SocketAddr,
+    name: &str,
+    sni: bool,
+    roots: &[CertificateDer<'static>],
+) -> io::Result<String> {
+    let mut store = rustls::RootCertStore::empty();
+    for root in roots {
+        store.add(root.clone()).unwrap();
+    }
+    let mut config = rustls::ClientConfig::builder_with_provider(weft_identity::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(store)
+        .with_no_client_auth();
+    config.enable_sni = sni;
+    within("a TLS exchange", async {
+        let stream = TcpStream::connect(at).await?;
+        stream.set_nodelay(true)?;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let mut stream = TlsConnector::from(Arc::new(config)).connect(name, Trickle(stream)).await?;
+        let mut said = String::new();
+        stream.read_to_string(&mut said).await?;
+        Ok(said)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_passes_through_by_its_name_and_without_one_nowhere() {
+    let (first, first_root) = tls_server("first.example").await;
+    let (second, second_root) = tls_server("www.second.example").await;
+    let at = free_port();
+    let proxy = start(
+        vec![listener(
+            "sni",
+            at,
+            vec![
+                pass_through_chain("first.example", "first"),
+                pass_through_chain("*.second.example", "second"),
+            ],
+        )],
+        vec![cluster("first", &[first], Speak::Tcp, None), cluster("second", &[second], Speak::Tcp, None)],
+    );
+    let roots = [first_root, second_root];
+    assert_eq!(tls_ask(at, "first.example", true, &roots).await.unwrap(), "I am first.example");
+    assert_eq!(tls_ask(at, "www.second.example", true, &roots).await.unwrap(), "I am www.second.example");
+    // No name, a name that is nobody's (the outer one of an encrypted hello too), and what is no hello at all.
+    tls_ask(at, "first.example", false, &roots).await.unwrap_err();
+    tls_ask(at, "cloudflare-ech.example", true, &roots).await.unwrap_err();
+    tls_ask(at, "second.example", true, &roots).await.unwrap_err();
+    assert_eq!(ask(at, &[b"GET / HTTP/1.1\r\nhost: first.example\r\n\r\n"]).await.0, b"");
+    assert_eq!(ask(at, &[b"\x16\x03\x01\0\x05\x01\0\0\x01\0"]).await.0, b"", "a hello of one byte");
+    let stats = get(proxy.admin, "admin", "/stats/prometheus").await;
+    assert!(stats.contains("weft_no_filter_chain_total{listener=\"sni\"} 4"), "{stats}");
+}
+
+// ---- Bytes ----
+
+/// Bytes that repeat after a prime number of them, so that a lost or moved block shows.
+fn pattern(seed: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    std::iter::repeat_with(|| random.u8(..)).take(1_000_003).collect()
+}
+
+async fn send_all(mut to: impl AsyncWrite + Unpin, seed: u64, count: usize) {
+    let (block, mut left) = (pattern(seed), count);
+    while left > 0 {
+        let piece = left.min(block.len());
+        to.write_all(&block[..piece]).await.unwrap();
+        left -= piece;
+    }
+    to.shutdown().await.unwrap();
+}
+
+async fn get_all(mut from: impl AsyncRead + Unpin, seed: u64, count: usize) {
+    let block = pattern(seed);
+    let mut piece = vec![0; block.len()];
+    let mut left = count;
+    while left > 0 {
+        let size = left.min(block.len());
+        from.read_exact(&mut piece[..size]).await.unwrap();
+        assert!(piece[..size] == block[..size], "other bytes than were sent, {left} before the end");
+        left -= size;
+    }
+    assert_eq!(from.read(&mut piece).await.unwrap(), 0, "more than was sent");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_speaks_first_and_bulk_goes_both_ways_until_both_have_ended() {
+    const COUNT: usize = 64 << 20;
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let at = free_port();
+    let proxy = start(
+        vec![listener("bytes", at, vec![plain_chain(tcp("server"))])],
+        vec![cluster("server", &[server.local_addr().unwrap()], Speak::Tcp, None)],
+    );
+    let serving = tokio::spawn(async move {
+        let (mut stream, _) = server.accept().await.unwrap();
+        stream.write_all(b"220 ready\r\n").await.unwrap();
+        let (reader, writer) = stream.into_split();
+        tokio::join!(get_all(reader, seed, COUNT), send_all(writer, seed + 1, COUNT));
+    });
+    within("64 MiB both ways", async {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let mut greeting = [0; 11];
+        stream.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(&greeting, b"220 ready\r\n");
+        let (reader, writer) = stream.into_split();
+        tokio::join!(get_all(reader, seed + 1, COUNT), send_all(writer, seed, COUNT));
+        serving.await.unwrap();
+    })
+    .await;
+    // Nothing of it is left open.
+    mesh::eventually("the connection's end", async || {
+        let stats = get(proxy.admin, "admin", "/stats/prometheus").await;
+        stats.contains("weft_open_connections{listener=\"bytes\"} 0")
+    })
+    .await;
+}
