@@ -9,7 +9,7 @@ use std::{
         Arc,
         mpsc::{self, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Level, Overload, Resource, memory::Memory};
@@ -24,9 +24,11 @@ const LATE_MAX: Duration = Duration::from_secs(1);
 const NEW_OF_EIGHT: u32 = 2;
 
 const LOOK_MAX: Duration = Duration::from_secs(1);
-const LOOK_MIN: Duration = Duration::from_millis(50);
-/// Faster than traffic fills memory.
-const FILLED_A_SECOND_MAX: u64 = 256 * 1024 * 1024;
+const LOOK_MIN: Duration = Duration::from_millis(5);
+/// How often memory is given back at most.
+const RELEASE_INTERVAL: Duration = Duration::from_millis(50);
+/// Three times what a flood of half heads over loopback fills: a look comes before a third of what is left is gone.
+const FILLED_A_SECOND_MAX: u64 = 1024 * 1024 * 1024;
 
 /// By how many microseconds a beat is late that follows the one of `last`.
 pub fn lateness(last: u64, now: u64) -> u64 {
@@ -52,7 +54,12 @@ pub fn start(overload: Arc<Overload>, memory: Memory) -> std::io::Result<Sampler
     let look = move || {
         let mut cpu = 0;
         let mut wait = LOOK_MIN;
+        let mut released = Instant::now();
         while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            if overload.level(Resource::Memory) > Level::Normal && released.elapsed() >= RELEASE_INTERVAL {
+                overload.release_memory();
+                released = Instant::now();
+            }
             wait = self::look(&overload, &memory, &mut cpu);
         }
     };
@@ -62,9 +69,6 @@ pub fn start(overload: Arc<Overload>, memory: Memory) -> std::io::Result<Sampler
 
 /// Looks at everything once; says when to look again.
 fn look(overload: &Overload, memory: &Memory, cpu: &mut u32) -> Duration {
-    if overload.level(Resource::Memory) > Level::Normal {
-        overload.release_memory();
-    }
     let mut wait = LOOK_MAX;
     if let Some(usage) = memory.look() {
         overload.note(Resource::Memory, usage.per_mille());

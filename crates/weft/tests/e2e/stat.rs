@@ -54,6 +54,13 @@ fn a_service_is_what_it_selects_its_outage_is_seen_and_a_killed_proxy_is_named()
     let fe = mesh.proxy("fe", "fe-a", 0, &[]).unwrap();
     let outbound = format!("127.0.0.1:{}", fe.port("outbound"));
     let call = |url: &str| http::get(&outbound, url, &[]).unwrap().status;
+    // A call before there is an endpoint would fail, and be counted.
+    let admin = format!("127.0.0.1:{}", fe.port("admin"));
+    eventually("fe knows every endpoint", Duration::from_secs(5), || {
+        let known = http::get(&admin, "/clusters", &[]).ok()?.body;
+        let of = |service: &str| known.matches(&format!("|80|{service}.default::127.0.0.1")).count() / 2;
+        (of("be4") == 2 && of("be4-v1") == 1 && of("be4-v2") == 1).then_some(())
+    });
     for host in ["be4", "be4-v1", "be4-v2"] {
         let url = format!("http://{host}/");
         eventually("fe can call it", Duration::from_secs(5), || (call(&url) == 200).then_some(()));
