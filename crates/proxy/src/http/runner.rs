@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 
 use super::{body::ResponseBody, h1::server::Asked, request, timer::Timer};
-use crate::{panics, peer::Peer};
+use crate::peer::Peer;
 
 /// Rooms that a worker keeps for its next requests.
 const KEPT_MAX: usize = 64;
@@ -49,7 +49,7 @@ async fn run(slot: Rc<Slot>) {
         let response = match asked {
             Ok(request) => {
                 #[cfg(debug_assertions)]
-                panics::on_path::meet(request.uri().path());
+                crate::panics::on_path::meet(request.uri().path());
                 request::serve(peer, request, &mut timer).await
             }
             Err(refusal) => request::refused(&peer, refusal),
