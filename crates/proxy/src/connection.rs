@@ -289,11 +289,11 @@ async fn serve_http(peer: &Rc<Peer>, config: &HttpConfig, mut io: Stream, h2: Op
             .await;
         }
         let answering = Rc::clone(peer);
-        let answer = move |request| runner::answer(Rc::clone(&answering), Ok(request));
+        let answer = move |asked| runner::answer(Rc::clone(&answering), asked);
         // On the heap: it is large, and connections of HTTP/1 need no room for it.
         return Box::pin(async move {
             tokio::select! {
-                () = h2::serve(io, peer, config, answer) => {}
+                () = h2::server::serve(io, peer, config, answer) => {}
                 () = abandoned(peer, |peer| peer.open_requests.get() == 0) => {}
             }
         })

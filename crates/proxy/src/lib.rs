@@ -25,7 +25,6 @@ pub mod link_client;
 pub mod listener;
 pub mod live;
 pub mod lkg;
-pub mod local_exec;
 pub mod meters;
 pub mod net;
 pub mod overload;

@@ -11,6 +11,7 @@
 
 pub mod detect;
 pub mod http1;
+pub mod http2;
 pub mod http2_guard;
 pub mod proxy_protocol;
 pub mod tls_hello;

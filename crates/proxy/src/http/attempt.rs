@@ -118,17 +118,11 @@ async fn send(
                 let reason = "the authority cannot be sent over HTTP/2".to_owned();
                 return Err(Broken::connect(&ConnectError::Settings { reason }, Some(target)));
             };
-            let request = target.into_h2(absolute, body.next_try());
-            match sender.try_send_request(request).await {
-                Ok(response) => Ok(Answered {
-                    response: response.map(Inbound::H2),
-                    lease: Lease::H2 { sender, stream, reused },
-                    head: None,
-                }),
-                Err(mut failed) => {
-                    let unsent = failed.take_message().map(Target::from_unsent);
-                    Err(Broken::reset(failed.error(), unsent))
+            match sender.exchange(target.into_h2(absolute), body.next_try()).await {
+                Ok(response) => {
+                    Ok(Answered { response, lease: Lease::H2 { sender, stream, reused }, head: None })
                 }
+                Err(failed) => Err(Broken::h2(failed)),
             }
         }
     }
@@ -154,11 +148,10 @@ pub async fn send_copy(
             endpoint.pool.give_back(connection, generation);
             status.map_err(|failed| explain(&failed.cause))
         }
-        Lease::H2 { mut sender, .. } => {
+        Lease::H2 { mut sender, stream: _counted, .. } => {
             let absolute = target.absolute(cluster.cluster.tls.is_some()).ok_or("no authority")?;
-            let request = target.into_h2(absolute, body);
-            let response = sender.send_request(request).await;
-            response.map(|response| response.status()).map_err(|error| explain(&error))
+            let response = sender.exchange(target.into_h2(absolute), body).await;
+            response.map(|response| response.status()).map_err(|failed| explain(&failed.cause))
         }
     }
 }
@@ -242,7 +235,7 @@ async fn queued(
     if version == PoolVersion::Http2
         && let Some(lease) = endpoint.pool.share_h2()
     {
-        return Ok(Turn::Reuse(lease)); // hyper queues it until a stream ends
+        return Ok(Turn::Reuse(lease)); // it waits there until a stream ends
     }
     let Some(_waiting) = cluster.counts.pending.raise_below(limits.pending_max) else {
         return Err(ConnectError::Overflow);

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{h2::pace::Pace, headers::clean_trailers, inbound::Inbound, quiet::Watch};
+use super::{headers::clean_trailers, inbound::Inbound, quiet::Watch};
 use crate::record::{Recording, flags};
 
 /// The one error of bodies; its text says which side and what.
@@ -213,8 +214,6 @@ pub struct ResponseBody {
     /// Ends an answer in which nothing moves.
     watch: Option<Watch>,
     deadline: Deadline,
-    /// Whoever runs the stream wants to know whether it waits for us or for its client.
-    pace: Option<Rc<Pace>>,
 }
 
 /// When an answer must be complete, where a route says so; the timer is made only if the answer has to be waited for.
@@ -246,7 +245,7 @@ impl ResponseBody {
     /// Our own answer.
     pub fn text(text: Bytes, record: Option<Recording>) -> ResponseBody {
         let source = if text.is_empty() { Source::Empty } else { Source::Text(text) };
-        ResponseBody { source, record, watch: None, deadline: Deadline::None, pace: None }
+        ResponseBody { source, record, watch: None, deadline: Deadline::None }
     }
 
     /// An upstream's answer, which must keep moving and be complete at the deadline.
@@ -257,13 +256,19 @@ impl ResponseBody {
         deadline: Option<Instant>,
     ) -> ResponseBody {
         let deadline = deadline.map_or(Deadline::None, Deadline::At);
-        ResponseBody { source: Source::Upstream(incoming), record: Some(record), watch, deadline, pace: None }
+        ResponseBody { source: Source::Upstream(incoming), record: Some(record), watch, deadline }
     }
 
-    /// Tells `pace` of all that happens from here on.
-    pub fn follow(&mut self, pace: Rc<Pace>) {
-        pace.begin(self.watch.as_ref().map(Watch::limit));
-        self.pace = Some(pace);
+    /// For how long nothing may move.
+    pub fn quiet_at_most(&self) -> Option<Duration> {
+        self.watch.as_ref().map(Watch::limit)
+    }
+
+    /// The client takes no more just now; its request may go on all the same.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Source::Upstream(incoming) = &mut self.source {
+            incoming.drive(cx);
+        }
     }
 
     /// The record of an answer that the client does not get; its connection is not used again.
@@ -306,16 +311,8 @@ impl Body for ResponseBody {
                 Some(Ok(Frame::data(text)))
             }
             Source::Upstream(incoming) => match Pin::new(incoming).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    if let Some(pace) = &this.pace {
-                        pace.set_waiting(false);
-                    }
-                    frame
-                }
+                Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    if let Some(pace) = &this.pace {
-                        pace.set_waiting(true);
-                    }
                     return match this.too_late(cx) {
                         Some(error) => Poll::Ready(Some(Err(error))),
                         None => Poll::Pending,

@@ -5,6 +5,7 @@ use weft_routing::retry::Failure;
 
 use super::{
     h1::client::{Cause, Failed},
+    h2,
     reply::Reason,
     target::Target,
 };
@@ -100,20 +101,41 @@ impl Broken {
         }
     }
 
-    pub fn reset(error: &hyper::Error, unsent: Option<Target>) -> Broken {
-        let failure = match (&unsent, refused(error)) {
-            (Some(_), _) => Failure::ResetBeforeSent,
-            (None, true) => Failure::RefusedStream,
-            (None, false) => Failure::Reset,
+    /// An exchange over HTTP/2 without an answer.
+    pub fn h2(failed: h2::client::Failed) -> Broken {
+        let h2::client::Failed { cause, unsent, head } = failed;
+        let text = explain(&cause);
+        let head = head.map(Target::from_unsent);
+        let error = match &cause {
+            h2::client::Cause::Http2(error) => error,
+            h2::client::Cause::Request(_) => {
+                return Broken {
+                    failure: Failure::Reset,
+                    status: StatusCode::BAD_REQUEST,
+                    flags: flags::PROTOCOL,
+                    details: "request_body_broke_off",
+                    text,
+                    head,
+                    last: true,
+                    seen: false,
+                    stale: false,
+                    blameless: true,
+                };
+            }
+        };
+        let failure = match (unsent, error.is_unprocessed()) {
+            (true, _) => Failure::ResetBeforeSent,
+            (false, true) => Failure::RefusedStream,
+            (false, false) => Failure::Reset,
         };
         Broken {
             failure,
             status: StatusCode::SERVICE_UNAVAILABLE,
             flags: flags::CONNECTION_TERMINATION,
             details: "upstream_reset_before_response_started{connection_termination}",
-            text: explain(error),
-            seen: unsent.is_none() && reset_by_peer(error),
-            head: unsent,
+            text,
+            seen: !unsent && error.is_reset_by_peer(),
+            head,
             last: false,
             stale: false,
             blameless: false,
@@ -175,28 +197,4 @@ pub fn explain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Whether HTTP/2 says that nobody looked at the stream.
-fn refused(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(|error| {
-        error.reason() == Some(::h2::Reason::REFUSED_STREAM)
-            || (error.is_go_away() && error.is_remote() && error.reason() == Some(::h2::Reason::NO_ERROR))
-    })
-}
-
-/// Whether the other side ended this stream, and not its connection.
-fn reset_by_peer(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(|error| error.is_reset() && error.is_remote()) && !refused(error)
-}
-
-fn h2_error(error: &hyper::Error) -> Option<&::h2::Error> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<::h2::Error>() {
-            return Some(error);
-        }
-        cause = error.source();
-    }
-    None
 }

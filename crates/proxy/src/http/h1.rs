@@ -4,7 +4,7 @@
 //! and the types that the pipeline works with.
 
 pub mod client;
-mod date;
+pub mod date;
 mod decode;
 mod encode;
 pub mod heads;

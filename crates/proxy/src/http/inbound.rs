@@ -7,15 +7,19 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::{
     body::BodyError,
     h1::{client::ResponseBytes, shared::RequestBytes},
+    h2::streams::Received,
 };
+use crate::tcp::tunnel::Tunnel;
 
 pub enum Inbound {
-    H2(Incoming),
+    H2(Received),
+    /// No body: a CONNECT's stream becomes this, if its answer says so.
+    Tunnel(Option<oneshot::Receiver<Tunnel<()>>>),
     /// A request's, over HTTP/1.
     Server(RequestBytes),
     /// An answer's, over HTTP/1.
@@ -31,9 +35,8 @@ impl Body for Inbound {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Inbound::H2(body) => {
-                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
-            }
+            Inbound::H2(body) => body.poll_frame(cx),
+            Inbound::Tunnel(_) => Poll::Ready(None),
             Inbound::Server(body) => body.poll_frame(cx),
             Inbound::Client(body) => body.poll_frame(cx),
         }
@@ -42,6 +45,7 @@ impl Body for Inbound {
     fn is_end_stream(&self) -> bool {
         match self {
             Inbound::H2(body) => body.is_end_stream(),
+            Inbound::Tunnel(_) => true,
             Inbound::Server(body) => body.is_end_stream(),
             Inbound::Client(body) => body.is_end_stream(),
         }
@@ -50,8 +54,18 @@ impl Body for Inbound {
     fn size_hint(&self) -> SizeHint {
         match self {
             Inbound::H2(body) => body.size_hint(),
+            Inbound::Tunnel(_) => SizeHint::with_exact(0),
             Inbound::Server(body) => body.size_hint(),
             Inbound::Client(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Inbound {
+    /// Nobody can take more of an answer just now: what is left of its request goes on.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        if let Inbound::H2(body) = self {
+            body.drive(cx);
         }
     }
 }

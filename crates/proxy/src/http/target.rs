@@ -11,7 +11,6 @@ use http::{
 use weft_routing::{HostRewrite, matcher::Picked};
 
 use super::{
-    body::TryBody,
     forward::{Hop, Outgoing},
     forwarded,
     headers::remove_hop_by_hop,
@@ -163,8 +162,8 @@ impl Target {
         Uri::from_parts(uri).ok()
     }
 
-    pub fn into_h2(self, absolute: Uri, body: TryBody) -> Request<TryBody> {
-        let mut request = Request::new(body);
+    pub fn into_h2(self, absolute: Uri) -> Request<()> {
+        let mut request = Request::new(());
         *request.method_mut() = self.method;
         *request.uri_mut() = absolute;
         *request.headers_mut() = self.headers;
@@ -172,7 +171,7 @@ impl Target {
         request
     }
 
-    pub fn from_unsent(request: Request<TryBody>) -> Target {
+    pub fn from_unsent(request: Request<()>) -> Target {
         let (parts, _) = request.into_parts();
         let host = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
         Target {

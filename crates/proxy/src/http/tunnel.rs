@@ -16,8 +16,6 @@ use http::{
     uri::Authority,
 };
 use http_body::Body as _;
-use hyper::{ext::Protocol, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
 use tokio::sync::oneshot;
 use weft_routing::ConnectMode;
 
@@ -27,6 +25,7 @@ use super::{
     broken::{Broken, explain},
     forward::{Hop, Outgoing, no_endpoint},
     h1::{io::Io, shared::Raw},
+    h2::codec::Protocol,
     headers::wanted_upgrade,
     inbound::Inbound,
     reply::Reason,
@@ -35,7 +34,7 @@ use super::{
 };
 use crate::{
     record::{Reach, Recording, flags},
-    tcp::{self, proxy::reach},
+    tcp::{self, proxy::reach, tunnel::Tunnel},
     upstream::{connect::ConnectError, limits::Raised, outlier::Outcome, tls::Alpn, tunnels::Road},
 };
 
@@ -55,14 +54,15 @@ pub enum Upgrade {
 /// The client's connection or stream, once the answer is out.
 pub enum Client {
     H1(oneshot::Receiver<Raw>),
-    H2(OnUpgrade),
+    H2(oneshot::Receiver<Tunnel<()>>),
 }
 
 impl Client {
     fn of(request: &mut Request<Inbound>) -> Client {
-        match request.body() {
+        match request.body_mut() {
             Inbound::Server(body) => Client::H1(body.on_upgrade()),
-            _ => Client::H2(hyper::upgrade::on(request)),
+            Inbound::Tunnel(stream) => Client::H2(stream.take().unwrap_or_else(|| oneshot::channel().1)),
+            _ => Client::H2(oneshot::channel().1), // no request
         }
     }
 }
@@ -79,10 +79,10 @@ impl Upgrade {
 /// Looks at a request before it is taken apart.
 pub fn wanted(request: &mut Request<Inbound>) -> Option<Upgrade> {
     if request.method() == Method::CONNECT {
-        let Some(protocol) = request.extensions_mut().remove::<Protocol>() else {
+        let Some(Protocol(protocol)) = request.extensions_mut().remove::<Protocol>() else {
             return Some(Upgrade::Connect(Client::of(request)));
         };
-        if !protocol.as_str().eq_ignore_ascii_case(websocket::PROTOCOL) {
+        if !protocol.eq_ignore_ascii_case(websocket::PROTOCOL.as_bytes()) {
             return Some(Upgrade::Unknown);
         }
         *request.method_mut() = Method::GET;
@@ -214,12 +214,9 @@ where
             tcp::copy::copy(&mut client, &mut upstream, idle_timeout, std::future::pending()).await
         }
         Client::H2(client) => {
-            let mut client = match client.await {
-                Ok(client) => TokioIo::new(client),
-                Err(error) => {
-                    tracing::debug!(%error, "an upgrade was not completed by the client");
-                    return;
-                }
+            let Ok(mut client) = client.await else {
+                tracing::debug!("the client left before its upgrade was complete");
+                return;
             };
             tcp::copy::copy(&mut client, &mut upstream, idle_timeout, std::future::pending()).await
         }

@@ -10,21 +10,23 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use weft_routing::Http2Options;
 
-use crate::http::h1::io::Io;
+use crate::http::{
+    h1::io::Io,
+    h2::codec::{Config, Credit, Error, Read, Reason, ReceiveHalf, Role, SendHalf},
+};
 
 /// What one direction of a tunnel may have on the way; bulk over a millisecond of network moves 250 MB/s with it.
 pub const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Tunnels on a connection. More need another one.
 pub const STREAMS_MAX: u32 = 100;
-/// Every frame costs a header, a lock and a record of TLS; fewer and larger ones are for bulk.
-pub const FRAME_BYTES_MAX: u32 = 64 * 1024;
-/// What a tunnel may have handed to its connection without the connection having sent it.
-pub const SEND_BUFFER_BYTES: usize = STREAM_WINDOW_BYTES as usize;
-pub const HEAD_BYTES_MAX: u32 = 16 * 1024;
+/// Every frame costs a head; fewer and larger ones are for bulk.
+const FRAME_BYTES_MAX: u32 = 64 * 1024;
+/// What tunnels may have handed to their connection without the connection having sent it.
+const OUT_BYTES_MAX: usize = STREAM_WINDOW_BYTES as usize;
+const HEAD_BYTES_MAX: u32 = 16 * 1024;
 
 /// How much may be on the way, by configuration or else by our own figures.
 #[derive(Debug, Clone, Copy)]
@@ -47,17 +49,24 @@ impl Windows {
         Windows::new(options.streams_max, options.stream_window, options.connection_window)
     }
 
-    /// For how much bookkeeping small frames may wait that nobody reads: a chatty peer of a slow reader must not cost
-    /// the connection, and with it the tunnels of others.
-    pub fn small_frames_budget(&self) -> usize {
-        (self.connection as usize).saturating_mul(2)
+    pub fn codec(&self, role: Role) -> Config {
+        Config {
+            streams_max: self.streams_max,
+            stream_window: self.stream,
+            connection_window: self.connection,
+            head_bytes_max: HEAD_BYTES_MAX,
+            frame_bytes_max: FRAME_BYTES_MAX,
+            out_bytes_max: OUT_BYTES_MAX,
+            credit: Credit::OnArrival,
+            ..Config::new(role)
+        }
     }
 }
 
 /// The stream of a CONNECT that was accepted. `C` lives as long as it.
 pub struct Tunnel<C> {
-    send: SendStream<Bytes>,
-    recv: RecvStream,
+    send: SendHalf,
+    recv: ReceiveHalf,
     unread: Bytes,
     /// The other side said END_STREAM.
     ended: bool,
@@ -67,7 +76,7 @@ pub struct Tunnel<C> {
 }
 
 impl<C> Tunnel<C> {
-    pub fn new(send: SendStream<Bytes>, recv: RecvStream, counted: C) -> Tunnel<C> {
+    pub fn new(send: SendHalf, recv: ReceiveHalf, counted: C) -> Tunnel<C> {
         Tunnel { send, recv, unread: Bytes::new(), ended: false, shut: false, _counted: counted }
     }
 }
@@ -81,10 +90,10 @@ impl<C: Unpin> AsyncRead for Tunnel<C> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.unread.is_empty() {
-            match ready!(this.recv.poll_data(cx)) {
-                Some(Ok(data)) => this.unread = data,
-                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
-                None => {
+            match ready!(this.recv.poll_read(cx)).map_err(Error::from)? {
+                Read::Data(data) => this.unread = data,
+                Read::Trailers(_) => {}
+                Read::End | Read::Wait => {
                     this.ended = true;
                     return Poll::Ready(Ok(()));
                 }
@@ -93,8 +102,6 @@ impl<C: Unpin> AsyncRead for Tunnel<C> {
         let count = this.unread.len().min(buf.remaining());
         buf.put_slice(this.unread.get(..count).unwrap_or_default());
         this.unread.advance(count);
-        // Fails only where the stream is gone, which the next read says.
-        let _ = this.recv.flow_control().release_capacity(count);
         Poll::Ready(Ok(()))
     }
 }
@@ -105,19 +112,11 @@ impl<C: Unpin> AsyncWrite for Tunnel<C> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        // Only while there is something to send: what is reserved is lost to the connection's other streams.
-        this.send.reserve_capacity(buf.len());
-        while this.send.capacity() == 0 {
-            match ready!(this.send.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(io_error(error))),
-                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
-            }
-        }
-        let count = this.send.capacity().min(buf.len());
-        let data = Bytes::copy_from_slice(buf.get(..count).unwrap_or_default());
-        this.send.send_data(data, false).map_err(io_error)?;
-        Poll::Ready(Ok(count))
+        let count = ready!(this.send.poll_room(cx)).map_err(Error::from)?.min(buf.len());
+        let mut data = Bytes::copy_from_slice(buf.get(..count).unwrap_or_default());
+        this.send.send_data(&mut data, false).map_err(Error::from)?;
+        // The frames' heads take of the room too.
+        Poll::Ready(Ok(count - data.len()))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -127,7 +126,7 @@ impl<C: Unpin> AsyncWrite for Tunnel<C> {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if !this.shut {
-            this.send.send_data(Bytes::new(), true).map_err(io_error)?;
+            this.send.send_data(&mut Bytes::new(), true).map_err(Error::from)?;
             this.shut = true;
         }
         Poll::Ready(Ok(()))
@@ -138,14 +137,9 @@ impl<C> Drop for Tunnel<C> {
     fn drop(&mut self) {
         if !(self.ended && self.shut) {
             // RFC 9113 section 8.5: what a reset is to TCP.
-            self.send.send_reset(Reason::CONNECT_ERROR);
+            self.send.reset(Reason::CONNECT_ERROR);
         }
     }
-}
-
-fn io_error(error: h2::Error) -> io::Error {
-    let kind = if error.is_io() { io::ErrorKind::BrokenPipe } else { io::ErrorKind::ConnectionReset };
-    io::Error::new(kind, error)
 }
 
 #[cfg(test)]

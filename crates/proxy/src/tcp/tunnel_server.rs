@@ -6,13 +6,12 @@
 //! connection that it stands for, so nobody can tell from the figures which way it came.
 
 use std::{
+    future::poll_fn,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use h2::{RecvStream, server::SendResponse};
-use http::{Method, Request, Response, StatusCode, request::Parts};
+use http::{HeaderMap, Method, StatusCode, request::Parts};
 use tokio::time::timeout;
 use weft_routing::{
     ConnectMode, Forward, HeadView, HttpConfig, HttpFilter, PathMatch, RouteAction, authorize, host,
@@ -20,12 +19,13 @@ use weft_routing::{
 
 use super::{
     proxy::{self, IDLE_TIMEOUT, carry},
-    tunnel::{FRAME_BYTES_MAX, HEAD_BYTES_MAX, SEND_BUFFER_BYTES, Tunnel, Windows},
+    tunnel::{Tunnel, Windows},
 };
 use crate::{
     http::{
         forwarded,
         h1::{self, HEAD_TIMEOUT, io::Io},
+        h2::codec::{Accepted, Role, Server},
         request::denied,
     },
     peer::{ChainView, Peer},
@@ -63,24 +63,15 @@ pub async fn serve<T>(peer: &Rc<Peer>, config: &HttpConfig, io: T)
 where
     T: Io,
 {
-    let windows = Windows::of(&config.limits.http2);
-    let handshake = h2::server::Builder::new()
-        .max_concurrent_streams(windows.streams_max)
-        .initial_window_size(windows.stream)
-        .initial_connection_window_size(windows.connection)
-        .max_frame_size(FRAME_BYTES_MAX)
-        .max_header_list_size(HEAD_BYTES_MAX)
-        .max_send_buffer_size(SEND_BUFFER_BYTES)
-        .data_frame_budget(windows.small_frames_budget())
-        .handshake::<_, Bytes>(io);
-    let mut connection = match timeout(HEAD_TIMEOUT, handshake).await {
-        Ok(Ok(connection)) => connection,
+    let mut connection = Server::new(io, Windows::of(&config.limits.http2).codec(Role::Server));
+    match timeout(HEAD_TIMEOUT, poll_fn(|cx| connection.poll_greeted(cx))).await {
+        Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::debug!(remote = %peer.remote, %error, "a connection of tunnels did not begin");
             return;
         }
         Err(_) => return,
-    };
+    }
     let mut draining = std::pin::pin!(peer.drain.started());
     let idle_timeout = h1::idle_timeout(config);
     let mut unused_since: Option<Instant> = None;
@@ -89,9 +80,9 @@ where
     let mut leaving = false;
     loop {
         tokio::select! {
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
-                    tokio::task::spawn_local(tunnel(Rc::clone(peer), request, respond));
+            accepted = poll_fn(|cx| connection.poll_accept(cx)) => match accepted {
+                Some(Ok(accepted)) => {
+                    tokio::task::spawn_local(tunnel(Rc::clone(peer), accepted));
                 }
                 Some(Err(error)) => {
                     tracing::debug!(remote = %peer.remote, %error, "a connection of tunnels broke");
@@ -101,7 +92,7 @@ where
             },
             () = draining.as_mut(), if !leaving => {
                 leaving = true;
-                connection.graceful_shutdown();
+                connection.leave();
             }
             _ = ticks.tick(), if !leaving => {
                 let limit = peer.worker.settings.overload.idle_limit(idle_timeout);
@@ -109,7 +100,7 @@ where
                     unused_since = None;
                 } else if unused_since.get_or_insert_with(Instant::now).elapsed() >= limit {
                     leaving = true;
-                    connection.graceful_shutdown();
+                    connection.leave();
                 }
             }
         }
@@ -128,19 +119,20 @@ fn refusal(status: StatusCode, flags: &'static str, details: &'static str) -> Re
 }
 
 /// One stream, from its head to its end.
-async fn tunnel(peer: Rc<Peer>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let (parts, received) = request.into_parts();
+async fn tunnel(peer: Rc<Peer>, (request, received, mut respond): Accepted) {
+    let Ok(request) = request else { return }; // its head is too large, and it is reset
+    let parts = request.into_parts().0;
     let mut record = proxy::start(&peer);
     let refused = match open(&peer, &parts, &mut record).await {
         Ok(opened) => {
-            let Ok(send) = respond.send_response(Response::new(()), false) else {
+            if respond.answer(StatusCode::OK, &HeaderMap::new(), false).is_err() {
                 // The caller left while we reached for the app.
                 record.flags = flags::CLIENT_LEFT;
                 record.details = Details::Fixed("downstream_remote_disconnect");
                 return;
-            };
+            }
             let Opened { road, held: _held, authority, idle_timeout } = opened;
-            let downstream = Tunnel::new(send, received, ());
+            let downstream = Tunnel::new(respond, received, ());
             let forbidden = forbidden(&peer, &parts, &authority);
             match road {
                 Road::Raw(upstream) => carry(record, downstream, upstream, idle_timeout, forbidden).await,
@@ -157,9 +149,7 @@ async fn tunnel(peer: Rc<Peer>, request: Request<RecvStream>, mut respond: SendR
     };
     record.flags = refused.flags;
     record.details = refused.details;
-    let mut response = Response::new(());
-    *response.status_mut() = refused.status;
-    if let Err(error) = respond.send_response(response, true) {
+    if let Err(error) = respond.answer(refused.status, &HeaderMap::new(), true) {
         tracing::debug!(%error, "a tunnel was refused to nobody");
     }
 }

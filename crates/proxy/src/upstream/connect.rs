@@ -18,7 +18,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use weft_routing::{Cluster, ProxyVersion, TcpKeepalive};
 use weft_wire::proxy_protocol::{self, Addresses, Version};
 
-use crate::{http::h1::io::Io, net::descriptors::Descriptors, peer::Peer};
+use crate::{
+    http::{h1::io::Io, h2::codec},
+    net::descriptors::Descriptors,
+    peer::Peer,
+};
 
 /// How TLS is spoken to a cluster's endpoints.
 #[derive(Clone)]
@@ -52,17 +56,11 @@ pub enum ConnectError {
     NoCertificate,
     #[error("TLS settings of the cluster: {reason}")]
     Settings { reason: String },
-    #[error("HTTP with {address}")]
-    Http {
-        address: SocketAddr,
-        #[source]
-        source: hyper::Error,
-    },
     #[error("a tunnel by {address}")]
     Tunnel {
         address: SocketAddr,
         #[source]
-        source: h2::Error,
+        source: codec::Error,
     },
     /// The other proxy's word: denied, or it does not reach its app.
     #[error("a tunnel by {address} was refused with {status}")]

@@ -12,14 +12,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::client::conn::http2;
-
 use super::{
     connect::{ConnectError, Dial, TlsSettings, connect},
     limits::Raised,
     tunnels::Tunnels,
 };
-use crate::http::{body::TryBody, h1::client::Connection, h2, life::Life};
+use crate::http::{h1::client::Connection, h2, life::Life};
 
 /// Idle HTTP/1 connections an endpoint may keep.
 pub const IDLE_H1_MAX: usize = 256;
@@ -76,44 +74,33 @@ struct IdleH1 {
 }
 
 struct Shared {
-    sender: http2::SendRequest<TryBody>,
-    streams: Rc<Streams>,
+    sender: h2::client::Sender,
     last_used: Cell<Instant>,
     life: Life,
 }
 
 impl Shared {
     fn has_room(&self, streams_max: u32) -> bool {
-        let open = self.streams.open.get();
+        let open = self.sender.state.open.get();
         // The other side may allow fewer. One alone waits there rather than on a connection that allows no more.
-        open == 0 || open < streams_max.min(self.streams.greeting.streams_max())
+        open == 0 || self.sender.is_greeted() && open < streams_max.min(self.sender.streams_max())
     }
-}
-
-/// What the streams of one connection share.
-struct Streams {
-    open: Cell<u32>,
-    greeting: Rc<h2::Greeting>,
 }
 
 /// A connection taken for one request.
 pub enum Lease {
     H1 { connection: Rc<Connection>, generation: u64, reused: bool },
-    H2 { sender: http2::SendRequest<TryBody>, stream: StreamCount, reused: bool },
+    H2 { sender: h2::client::Sender, stream: StreamCount, reused: bool },
 }
 
 /// Counts one stream of a shared connection until it is dropped.
-pub struct StreamCount(Rc<Streams>);
+pub struct StreamCount(Rc<h2::client::State>);
 
 impl StreamCount {
-    fn new(streams: &Rc<Streams>) -> StreamCount {
-        streams.open.set(streams.open.get() + 1);
-        StreamCount(Rc::clone(streams))
-    }
-
-    /// Whether the other side takes extended CONNECTs; waits until it has said so.
-    pub async fn takes_extended_connect(&self) -> bool {
-        self.0.greeting.takes_extended_connect().await
+    fn new(sender: &h2::client::Sender) -> StreamCount {
+        let state = Rc::clone(&sender.state);
+        state.open.set(state.open.get() + 1);
+        StreamCount(state)
     }
 }
 
@@ -166,13 +153,18 @@ impl Pool {
     async fn open_h2(&self, opening: Opening) -> Result<Lease, ConnectError> {
         let asked = Instant::now();
         let _one_at_a_time = self.opening_h2.lock().await;
+        // How many streams the newest one takes is known when its endpoint has said it.
+        let newest = self.h2.borrow().last().map(|connection| connection.sender.clone());
+        if let Some(newest) = newest {
+            newest.greeted().await;
+        }
         if let Some(lease) = self.take_h2(opening.h2.streams_max) {
             return Ok(lease);
         }
         if self.h2.borrow().len() >= H2_CONNECTIONS_MAX
             && let Some(lease) = self.take_h2(u32::MAX)
         {
-            return Ok(lease); // hyper queues it until a stream ends
+            return Ok(lease); // it waits there until a stream ends
         }
         if self.last_failure.get().is_some_and(|failure| failure > asked) {
             // Somebody who waited with us has just learned that it does not work: don't make everybody wait in line.
@@ -182,12 +174,11 @@ impl Pool {
         let generation = opening.generation;
         let life = Life::new(&opening.h2.life, opening.random);
         match self.handshake_h2(opening).await {
-            Ok(h2::Opened { sender, greeting }) => {
-                let streams = Rc::new(Streams { open: Cell::new(0), greeting });
-                let stream = StreamCount::new(&streams);
+            Ok(sender) => {
+                let stream = StreamCount::new(&sender);
                 if self.generation.get() == generation && !life.on_request() {
                     let last_used = Cell::new(Instant::now());
-                    self.h2.borrow_mut().push(Shared { sender: sender.clone(), streams, last_used, life });
+                    self.h2.borrow_mut().push(Shared { sender: sender.clone(), last_used, life });
                 }
                 Ok(Lease::H2 { sender, stream, reused: false })
             }
@@ -198,12 +189,10 @@ impl Pool {
         }
     }
 
-    async fn handshake_h2(&self, opening: Opening) -> Result<h2::Opened, ConnectError> {
+    async fn handshake_h2(&self, opening: Opening) -> Result<h2::client::Sender, ConnectError> {
         let dial = Dial { unanswered_max: Some(UNANSWERED_MAX), ..opening.dial };
         let stream = connect(self.address, opening.tls.as_ref(), dial).await?;
-        h2::client(stream, &opening.h2, opening.random, opening.held, opening.on_flood)
-            .await
-            .map_err(|source| ConnectError::Http { address: self.address, source })
+        Ok(h2::client::open(stream, &opening.h2, opening.random, opening.held, opening.on_flood))
     }
 
     fn take_h1(&self, generation: u64) -> Option<Lease> {
@@ -222,14 +211,14 @@ impl Pool {
         // One whose life is over closes when its last stream has ended.
         shared.retain(|connection| !connection.sender.is_closed() && !connection.life.is_over());
         let connection = match streams_max {
-            u32::MAX => shared.iter().min_by_key(|connection| connection.streams.open.get()),
+            u32::MAX => shared.iter().min_by_key(|connection| connection.sender.state.open.get()),
             _ => shared.iter().find(|connection| connection.has_room(streams_max)),
         }?;
         connection.last_used.set(Instant::now());
         connection.life.on_request();
         Some(Lease::H2 {
             sender: connection.sender.clone(),
-            stream: StreamCount::new(&connection.streams),
+            stream: StreamCount::new(&connection.sender),
             reused: true,
         })
     }
@@ -258,7 +247,7 @@ impl Pool {
             !old(entry.since) && !entry.connection.life.is_over() && entry.connection.is_quiet()
         });
         self.h2.borrow_mut().retain(|connection| {
-            let idle = connection.streams.open.get() == 0 && old(connection.last_used.get());
+            let idle = connection.sender.state.open.get() == 0 && old(connection.last_used.get());
             !connection.sender.is_closed() && !connection.life.is_over() && !idle
         });
         self.tunnels.sweep(now, idle_timeout);
@@ -271,7 +260,7 @@ impl Pool {
         }
     }
 
-    /// Keeps no connection. Dropping the handles lets hyper close each one when its last stream has ended.
+    /// Keeps no connection. Dropping the handles closes each one when its last stream has ended.
     pub fn clear(&self) {
         self.h1.borrow_mut().clear();
         self.h2.borrow_mut().clear();

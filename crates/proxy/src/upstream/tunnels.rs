@@ -9,13 +9,12 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
     net::SocketAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use http::{Method, Request, Uri, uri::Authority};
 
 use super::{
@@ -23,7 +22,10 @@ use super::{
     limits::Raised,
     pool::UNANSWERED_MAX,
 };
-use crate::tcp::tunnel::{FRAME_BYTES_MAX, HEAD_BYTES_MAX, SEND_BUFFER_BYTES, Tunnel, Windows};
+use crate::{
+    http::h2::codec::{Client, Requests, Role},
+    tcp::tunnel::{Tunnel, Windows},
+};
 
 /// An endpoint that spoke no HTTP/2 is not waited for in line, for as long as this.
 const RAW_MEMORY: Duration = Duration::from_secs(10);
@@ -61,7 +63,7 @@ pub struct Tunnels {
 }
 
 struct Shared {
-    sender: SendRequest<Bytes>,
+    requests: Requests,
     streams: Rc<Cell<u32>>,
     streams_max: u32,
     last_used: Cell<Instant>,
@@ -108,7 +110,7 @@ impl Tunnels {
             }
             self.last_raw.set(None);
             stream.limit_unanswered(UNANSWERED_MAX);
-            let shared = self.noted(self.share(address, stream, &wanted).await)?;
+            let shared = self.share(stream, &wanted);
             drop(one_at_a_time);
             if let Some(tunnel) = self.on(&shared, address, &wanted).await? {
                 return Ok(Road::Tunnel(tunnel));
@@ -149,35 +151,18 @@ impl Tunnels {
         }
     }
 
-    async fn share(
-        &self,
-        address: SocketAddr,
-        stream: Stream,
-        wanted: &Wanted<'_>,
-    ) -> Result<Rc<Shared>, ConnectError> {
-        let handshake = h2::client::Builder::new()
-            .initial_window_size(wanted.windows.stream)
-            .initial_connection_window_size(wanted.windows.connection)
-            .max_frame_size(FRAME_BYTES_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX)
-            .max_send_buffer_size(SEND_BUFFER_BYTES)
-            .data_frame_budget(wanted.windows.small_frames_budget())
-            .enable_push(false)
-            .handshake::<_, Bytes>(stream);
-        let (sender, connection) = match tokio::time::timeout(wanted.dial.timeout, handshake).await {
-            Ok(made) => made.map_err(|source| ConnectError::Tunnel { address, source })?,
-            Err(_) => return Err(ConnectError::Timeout { address, timeout: wanted.dial.timeout }),
-        };
+    fn share(&self, stream: Stream, wanted: &Wanted<'_>) -> Rc<Shared> {
+        let (requests, mut connection) = Client::new(stream, wanted.windows.codec(Role::Client));
         let alive = Rc::new(Cell::new(true));
         let ending = Rc::clone(&alive);
         tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = poll_fn(|cx| connection.poll_over(cx)).await {
                 tracing::debug!(%error, "a connection of tunnels ended");
             }
             ending.set(false);
         });
         let shared = Rc::new(Shared {
-            sender,
+            requests,
             streams: Rc::default(),
             streams_max: wanted.windows.streams_max,
             last_used: Cell::new(Instant::now()),
@@ -186,7 +171,7 @@ impl Tunnels {
         if self.generation.get() == wanted.generation {
             self.shared.borrow_mut().push(Rc::clone(&shared));
         }
-        Ok(shared)
+        shared
     }
 
     /// Lets go of connections that nobody used for `idle_timeout`, and of closed ones.
@@ -212,26 +197,26 @@ impl Tunnels {
 
 impl Shared {
     fn has_room(&self) -> bool {
-        let theirs = u32::try_from(self.sender.current_max_send_streams()).unwrap_or(u32::MAX);
-        self.streams.get() < self.streams_max.min(theirs)
+        self.streams.get() < self.streams_max.min(self.requests.streams_max())
     }
 
     async fn connect(&self, address: SocketAddr, authority: &Authority) -> Result<Tunnel<Raised>, Unopened> {
         let counted = Raised::new(&self.streams);
         self.last_used.set(Instant::now());
-        let mut sender = self.sender.clone().ready().await.map_err(|_| Unopened::Unread)?;
+        let requests = self.requests.clone();
+        poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|_| Unopened::Unread)?;
         let mut request = Request::new(());
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = Uri::from(authority.clone());
-        let (answer, send) = sender.send_request(request, false).map_err(|_| Unopened::Unread)?;
-        let answer = answer.await.map_err(|source| match source.reason() {
-            Some(h2::Reason::REFUSED_STREAM) => Unopened::Unread,
-            _ => Unopened::Failed(ConnectError::Tunnel { address, source }),
+        let (answer, send) = requests.open(request, false).map_err(|_| Unopened::Unread)?;
+        let (answer, received) = answer.await.map_err(|source| match source.is_unprocessed() {
+            true => Unopened::Unread,
+            false => Unopened::Failed(ConnectError::Tunnel { address, source }),
         })?;
         let status = answer.status();
         if !status.is_success() {
             return Err(Unopened::Failed(ConnectError::Refused { address, status }));
         }
-        Ok(Tunnel::new(send, answer.into_body(), counted))
+        Ok(Tunnel::new(send, received, counted))
     }
 }

@@ -12,8 +12,6 @@ use std::{
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -48,6 +46,23 @@ pub fn release() {
     BLOCK.take();
     FLATS.take();
     COPIES.take();
+}
+
+/// A buffer for what is to be written, empty.
+pub fn lend_flat() -> Vec<u8> {
+    FLATS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+/// Takes a buffer back.
+pub fn give_back_flat(mut flat: Vec<u8>) {
+    flat.clear();
+    if (1..=2 * FLAT_BYTES_MAX).contains(&flat.capacity()) {
+        FLATS.with_borrow_mut(|flats| {
+            if flats.len() < FLATS_MAX {
+                flats.push(flat);
+            }
+        });
+    }
 }
 
 /// Bytes of a head or a short part of a body, copied to where many stand together: their memory is used again once all
@@ -109,11 +124,6 @@ impl<T: Io> Io for tokio_rustls::server::TlsStream<T> {
     fn abort(&self) {
         self.get_ref().0.abort();
     }
-}
-
-impl Io for TokioIo<Upgraded> {
-    /// A stream of HTTP/2, which ends with whoever holds it.
-    fn abort(&self) {}
 }
 
 /// What was read and not used yet.
@@ -231,7 +241,7 @@ impl Out {
     /// The place for the next bytes; only where [`has_room`](Out::has_room).
     pub fn flat(&mut self) -> &mut Vec<u8> {
         if self.flat.capacity() == 0 {
-            self.flat = FLATS.with_borrow_mut(Vec::pop).unwrap_or_default();
+            self.flat = lend_flat();
         }
         &mut self.flat
     }
@@ -296,14 +306,6 @@ impl Out {
 
     fn release(&mut self) {
         self.written = 0;
-        let mut flat = std::mem::take(&mut self.flat);
-        flat.clear();
-        if (1..=2 * FLAT_BYTES_MAX).contains(&flat.capacity()) {
-            FLATS.with_borrow_mut(|flats| {
-                if flats.len() < FLATS_MAX {
-                    flats.push(flat);
-                }
-            });
-        }
+        give_back_flat(std::mem::take(&mut self.flat));
     }
 }

@@ -1,7 +1,7 @@
 //! A client's connection: one task reads a head, polls the answer in place, writes it, and begins anew.
 //!
 //! The answer pulls the request's body through a [`RequestBytes`], which reads from the same socket. Where the puller
-//! runs in another task (hyper's HTTP/2 client does), the connection's task reads for it, since a socket wakes one task
+//! runs in another task (what outlives its answer does), the connection's task reads for it, since a socket wakes one task
 //! only. While an answer is awaited the client is listened to: a reset ends the request, an end of its bytes does not.
 
 use std::{
@@ -333,6 +333,7 @@ fn poll_body(
             Poll::Ready(Ok(())) => continue,
             Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
             Poll::Pending => {
+                body.drive(cx);
                 if stall.on_wait(cx, shared.inner.borrow().out.left()) {
                     return Poll::Ready(Err(()));
                 }

@@ -6,6 +6,7 @@
 //! not read, there is nobody to be told.
 
 use std::{
+    cell::Cell,
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
@@ -46,6 +47,8 @@ pub struct Guarded<T> {
     since: Instant,
     on_flood: OnFlood,
     on_settings: Option<Box<dyn Fn()>>,
+    /// Is set by whatever comes.
+    heard: Option<Rc<Cell<bool>>>,
     ending: Option<Box<Ending>>,
 }
 
@@ -62,12 +65,17 @@ struct Ending {
 
 impl<T> Guarded<T> {
     pub fn new(io: T, guard: Guard, on_flood: OnFlood) -> Guarded<T> {
-        Guarded { io, guard, since: Instant::now(), on_flood, on_settings: None, ending: None }
+        Guarded { io, guard, since: Instant::now(), on_flood, on_settings: None, heard: None, ending: None }
     }
 
     /// Calls `hear` when the peer's SETTINGS come.
     pub fn on_settings(self, hear: impl Fn() + 'static) -> Guarded<T> {
         Guarded { on_settings: Some(Box::new(hear)), ..self }
+    }
+
+    /// Sets `heard` whenever something comes.
+    pub fn on_read(self, heard: &Rc<Cell<bool>>) -> Guarded<T> {
+        Guarded { heard: Some(Rc::clone(heard)), ..self }
     }
 }
 
@@ -83,6 +91,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
                     && this.guard.take_settings()
                 {
                     hear();
+                }
+                if let Some(heard) = &this.heard {
+                    heard.set(true);
                 }
                 return Poll::Ready(Ok(()));
             };
@@ -202,8 +213,6 @@ impl<T: Io> Io for Guarded<T> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-
-    use std::cell::Cell;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 

@@ -8,17 +8,16 @@ use http::{
     header::{CONNECTION, CONTENT_LENGTH, UPGRADE},
     response::Parts,
 };
-use hyper::{client::conn::http2::SendRequest, ext::Protocol, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
 
 use super::{Client, FOR_EVER, Refusal, carry};
 use crate::{
     http::{
         attempt::lease,
-        body::{RequestBody, ResponseBody, TryBody},
+        body::{RequestBody, ResponseBody},
         broken::Broken,
         forward::{Outgoing, no_endpoint},
         h1::client::{Connection, exchange},
+        h2::{client::Sender, codec::Protocol},
         inbound::Inbound,
         reply::Reason,
         target::Target,
@@ -26,6 +25,7 @@ use crate::{
     },
     net::Prefixed,
     record::{Recording, flags},
+    tcp::tunnel::Tunnel,
     upstream::{
         cluster::EndpointState,
         connect::{ConnectError, Stream},
@@ -98,13 +98,7 @@ pub async fn open(
                 carry(client, raw, record, idle_timeout).await;
                 drop(connection); // counts until the tunnel ends
             }
-            Server::H2 { upgrade, stream } => {
-                match upgrade.await {
-                    Ok(upgraded) => carry(client, TokioIo::new(upgraded), record, idle_timeout).await,
-                    Err(error) => tracing::debug!(%error, "an upgrade was not completed by the endpoint"),
-                }
-                drop(stream);
-            }
+            Server::H2(tunnel) => carry(client, tunnel, record, idle_timeout).await,
         }
     });
     Ok(Response::from_parts(parts, ResponseBody::text(Bytes::new(), None)))
@@ -126,14 +120,14 @@ enum Asked {
 /// The endpoint's side of a tunnel.
 enum Server {
     H1 { raw: Prefixed<Stream>, connection: Rc<Connection> },
-    H2 { upgrade: OnUpgrade, stream: StreamCount },
+    H2(Tunnel<StreamCount>),
 }
 
 /// A shared connection whose other side takes extended CONNECTs.
 async fn extended(
     outgoing: Outgoing<'_>,
     endpoint: &EndpointState,
-) -> Result<Option<(SendRequest<TryBody>, StreamCount)>, Broken> {
+) -> Result<Option<(Sender, StreamCount)>, Broken> {
     let Outgoing { cluster, peer, .. } = outgoing;
     let version = cluster.version(outgoing.downstream);
     if version != Version::Http2 || !cluster.cluster.http.http2.extended_connect {
@@ -141,7 +135,7 @@ async fn extended(
     }
     match lease(cluster, endpoint, version, peer, outgoing.limits()).await {
         Ok(Lease::H2 { sender, stream, .. }) => {
-            Ok(stream.takes_extended_connect().await.then_some((sender, stream)))
+            Ok(sender.takes_extended_connect().await.then_some((sender, stream)))
         }
         Ok(Lease::H1 { .. }) => Ok(None),
         Err(error) => Err(Broken::connect(&error, None)),
@@ -151,7 +145,7 @@ async fn extended(
 async fn ask_h2(
     outgoing: Outgoing<'_>,
     mut target: Target,
-    mut sender: SendRequest<TryBody>,
+    mut sender: Sender,
     stream: StreamCount,
 ) -> Result<Asked, Broken> {
     let Some(absolute) = target.absolute(outgoing.cluster.cluster.tls.is_some()) else {
@@ -162,21 +156,17 @@ async fn ask_h2(
     target.headers.remove(UPGRADE);
     let key = Key::of(&target.headers);
     target.method = Method::CONNECT;
-    let mut request = target.into_h2(absolute, TryBody::empty());
-    request.extensions_mut().insert(Protocol::from_static(websocket::PROTOCOL));
-    let mut response = match sender.try_send_request(request).await {
-        Ok(response) => response,
-        Err(failed) => return Err(Broken::reset(failed.error(), None)),
+    let mut request = target.into_h2(absolute);
+    request.extensions_mut().insert(Protocol(Bytes::from_static(websocket::PROTOCOL.as_bytes())));
+    let (mut parts, opened) = sender.connect(request, stream).await.map_err(Broken::h2)?;
+    let tunnel = match opened {
+        Ok(tunnel) => tunnel,
+        Err(body) => return Ok(Asked::Declined(Response::from_parts(parts, body))),
     };
-    if !response.status().is_success() {
-        return Ok(Asked::Declined(response.map(Inbound::H2)));
-    }
-    let upgrade = hyper::upgrade::on(&mut response);
-    let mut parts = response.into_parts().0;
     if let Some(key) = key {
         key.accept_for_client(&mut parts.headers);
     }
-    Ok(Asked::Open(parts, Server::H2 { upgrade, stream }))
+    Ok(Asked::Open(parts, Server::H2(tunnel)))
 }
 
 async fn ask_h1(

@@ -137,6 +137,22 @@ fn a_silent_client_is_asked_and_then_left() {
     }
 }
 
+/// Nor does it answer the PING that follows a GOAWAY, which must not keep its connection.
+#[test]
+fn a_client_that_never_asks_is_left_after_its_idle_time() {
+    let (_oracle, at, _edge) =
+        edge(|web| living(web, |common| common.idle_timeout = duration(Duration::from_millis(300))));
+    let started = Instant::now();
+    let mut client = Client::connect(at, &[]);
+    let mut told = false;
+    while let Some(frame) = client.next(LIMIT) {
+        told |= frame.kind == GOAWAY;
+    }
+    let took = started.elapsed();
+    println!("GOAWAY {told}, the end after {took:?}");
+    assert!(told && took >= Duration::from_millis(300) && took < LIMIT, "{took:?}");
+}
+
 /// The same towards endpoints, where the pool lets go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upstream_connection_carries_no_more_than_it_may() {

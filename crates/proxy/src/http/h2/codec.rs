@@ -1,0 +1,275 @@
+//! A connection of HTTP/2 over a socket, from each of its ends, and the two halves of a stream.
+//!
+//! Frames, streams and windows are [`weft_wire::http2`]'s. Here are who waits for them ([`mux`]) and the socket
+//! ([`driver`]).
+
+mod driver;
+mod mux;
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    rc::{Rc, Weak},
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+pub use weft_wire::http2::{Config, Credit, Protocol, Read, Reason, Role};
+use weft_wire::http2::{HeadError, OpenError, StreamError};
+
+pub use self::mux::{ReceiveHalf, SendHalf};
+use self::{
+    driver::{Driver, Over},
+    mux::Mux,
+};
+use crate::http::h1::heads;
+
+/// What broke a stream or a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    #[error(transparent)]
+    Connection(#[from] Over),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+impl Error {
+    /// What the other end of a message is told.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Error::Stream(error) => error.reason(),
+            Error::Connection(_) => Reason::INTERNAL_ERROR,
+            Error::Open(_) => Reason::REFUSED_STREAM,
+        }
+    }
+
+    /// Whether the other side says that it has not looked at the stream.
+    pub fn is_unprocessed(&self) -> bool {
+        match self {
+            Error::Stream(error) => error.is_unprocessed(),
+            Error::Connection(_) => false,
+            Error::Open(_) => true,
+        }
+    }
+
+    /// Whether the other side ended this stream, and not its connection, having looked at it.
+    pub fn is_reset_by_peer(&self) -> bool {
+        matches!(self, Error::Stream(StreamError::Reset(_))) && !self.is_unprocessed()
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match &error {
+            Error::Stream(StreamError::Closed) | Error::Connection(_) => io::ErrorKind::BrokenPipe,
+            _ => io::ErrorKind::ConnectionReset,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
+/// A request as it comes in, or why it is none and can only be refused.
+pub type Accepted = (Result<Request<()>, HeadError>, ReceiveHalf, SendHalf);
+
+/// A client's connection. It reads and writes while it is asked for requests.
+pub struct Server<T> {
+    driver: Driver<T>,
+    opened: VecDeque<weft_wire::http2::Key>,
+    over: Option<Over>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
+    pub fn new(io: T, config: Config) -> Server<T> {
+        Server { driver: Driver::new(io, Mux::new(config)), opened: VecDeque::new(), over: None }
+    }
+
+    /// The next request; `None` when the connection is over.
+    pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Accepted, Over>>> {
+        let mux = Rc::clone(self.driver.mux());
+        mux.begin(cx);
+        loop {
+            while let Some(key) = self.opened.pop_front() {
+                if let Some(accepted) = mux.accept(key) {
+                    return Poll::Ready(Some(Ok(accepted)));
+                }
+            }
+            if self.over.is_some() {
+                ready!(self.driver.poll_last_words(cx));
+                return Poll::Ready(self.over.take().map(Err));
+            }
+            match self.driver.poll_receive(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(over)) => self.over = Some(over),
+                Poll::Pending => break,
+            }
+            mux.dispatch(&mut |key| self.opened.push_back(key));
+        }
+        if let Poll::Ready(Err(error)) = self.driver.poll_send(cx) {
+            mux.connection().close();
+            self.over = Some(error.into());
+        }
+        mux.dispatch(&mut |_| {});
+        if self.over.is_some() {
+            return Poll::Ready(self.over.take().map(Err));
+        }
+        let has_left = mux.view().has_left() && mux.connection().output().is_empty();
+        if has_left { self.driver.poll_shutdown(cx).map(|_| None) } else { Poll::Pending }
+    }
+
+    /// Waits for the client's first words.
+    pub fn poll_greeted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        let mux = Rc::clone(self.driver.mux());
+        mux.begin(cx);
+        loop {
+            if let Poll::Ready(Err(error)) = self.driver.poll_send(cx) {
+                return Poll::Ready(Err(error.into()));
+            }
+            if mux.view().is_greeted() {
+                mux.dispatch(&mut |key| self.opened.push_back(key));
+                return Poll::Ready(Ok(()));
+            }
+            if let Err(over) = ready!(self.driver.poll_receive(cx)) {
+                self.over = Some(over);
+                ready!(self.driver.poll_last_words(cx));
+                return Poll::Ready(self.over.take().map_or(Ok(()), Err));
+            }
+        }
+    }
+
+    /// Says GOAWAY; the connection is over when its streams are.
+    pub fn leave(&mut self) {
+        self.driver.mux().leave();
+    }
+
+    pub fn has_streams(&self) -> bool {
+        self.driver.mux().view().streams() > 0
+    }
+
+    pub fn pings(&self) -> Pings {
+        Pings(Rc::clone(self.driver.mux()))
+    }
+}
+
+/// An endpoint's connection, which moves while it is polled.
+pub struct Client<T> {
+    driver: Driver<T>,
+    /// Gone when nobody can open a stream any more.
+    openers: Weak<Opener>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Client<T> {
+    pub fn new(io: T, config: Config) -> (Requests, Client<T>) {
+        let mux = Mux::new(config);
+        let opener = Rc::new(Opener(Rc::clone(&mux)));
+        let openers = Rc::downgrade(&opener);
+        (Requests(opener), Client { driver: Driver::new(io, mux), openers })
+    }
+
+    /// Ready when the connection is over: after the last stream when nobody has its [`Requests`] any more, or when the
+    /// other side leaves.
+    pub fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        let mux = Rc::clone(self.driver.mux());
+        mux.begin(cx);
+        loop {
+            let received = self.driver.poll_receive(cx);
+            mux.dispatch(&mut |_| {});
+            match received {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(over)) => {
+                    // Nobody waits for it, so there is no patience either.
+                    let _ = self.driver.poll_send(cx);
+                    return Poll::Ready(Err(over));
+                }
+                Poll::Pending => break,
+            }
+        }
+        let sent = self.driver.poll_send(cx);
+        if let Poll::Ready(Err(error)) = sent {
+            mux.connection().close();
+            mux.dispatch(&mut |_| {});
+            return Poll::Ready(Err(error.into()));
+        }
+        mux.dispatch(&mut |_| {});
+        let unused = mux.view().is_left() || self.openers.strong_count() == 0;
+        if unused && mux.view().streams() == 0 && sent.is_ready() {
+            return self.driver.poll_shutdown(cx).map(|_| Ok(()));
+        }
+        Poll::Pending
+    }
+
+    pub fn pings(&self) -> Pings {
+        Pings(Rc::clone(self.driver.mux()))
+    }
+}
+
+/// Opens streams on an endpoint's connection.
+#[derive(Clone)]
+pub struct Requests(Rc<Opener>);
+
+struct Opener(Rc<Mux>);
+
+impl Drop for Opener {
+    fn drop(&mut self) {
+        self.0.wake();
+    }
+}
+
+impl Requests {
+    /// Waits until the other side has room for a stream.
+    pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<(), Error>> {
+        self.0.0.poll_ready(cx).map_err(Error::from)
+    }
+
+    pub fn open(&self, head: Request<()>, ends: bool) -> Result<(Answer, SendHalf), Error> {
+        let (receives, sends) = self.0.0.open(&head, ends)?;
+        heads::give_back_map(head.into_parts().0.headers);
+        Ok((Answer(Some(receives)), sends))
+    }
+
+    /// Streams that the other side allows, as far as it is known.
+    pub fn streams_max(&self) -> u32 {
+        self.0.0.view().streams_max()
+    }
+
+    pub fn is_greeted(&self) -> bool {
+        self.0.0.view().is_greeted()
+    }
+
+    pub fn takes_extended_connect(&self) -> bool {
+        self.0.0.view().takes_extended_connect()
+    }
+}
+
+/// The answer to come. Dropped before, it resets the stream.
+pub struct Answer(Option<ReceiveHalf>);
+
+impl Answer {
+    /// Whether nothing of the request has reached the socket.
+    pub fn is_unwritten(&self) -> bool {
+        self.0.as_ref().is_some_and(ReceiveHalf::is_unwritten)
+    }
+}
+
+impl Future for Answer {
+    type Output = Result<(Response<()>, ReceiveHalf), Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(half) = &mut self.0 else { return Poll::Pending }; // it was answered
+        let response = ready!(half.poll_response(cx))?;
+        Poll::Ready(self.0.take().map(|half| (response, half)).ok_or(Error::Stream(StreamError::Closed)))
+    }
+}
+
+/// Asks whether the other side is still there.
+pub struct Pings(Rc<Mux>);
+
+impl Pings {
+    /// Until the answer comes.
+    pub async fn ping(&self) {
+        self.0.ping().await;
+    }
+}

@@ -1,0 +1,150 @@
+//! Moves bytes between a socket and its [`Mux`].
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Sleep,
+};
+use weft_wire::http2::{Fault, Source};
+
+use super::mux::Mux;
+use crate::http::h1::{
+    heads,
+    io::{Input, give_back_flat},
+};
+
+/// Parts of one write.
+const SLICES_MAX: usize = 16;
+/// What is read away after our last words, and for how long.
+const LINGER_BYTES_MAX: usize = 256 * 1024;
+const LINGER_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Why nothing comes in any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Over {
+    #[error("the other side has closed the connection")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl Source for Input {
+    fn as_slice(&self) -> &[u8] {
+        Input::as_slice(self)
+    }
+
+    fn skip(&mut self, count: usize) {
+        Input::skip(self, count);
+    }
+
+    fn take(&mut self, count: usize) -> Bytes {
+        Input::take(self, count)
+    }
+
+    fn map(&mut self) -> HeaderMap {
+        heads::map()
+    }
+}
+
+/// The socket's side of a connection.
+pub struct Driver<T> {
+    io: T,
+    input: Input,
+    mux: Rc<Mux>,
+    last_words: Option<Pin<Box<Sleep>>>,
+    read_away: usize,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
+    pub fn new(io: T, mux: Rc<Mux>) -> Driver<T> {
+        Driver { io, input: Input::default(), mux, last_words: None, read_away: 0 }
+    }
+
+    /// Reads once, and lets the connection see it. Pending: there is no more just now.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
+        let count = match self.input.poll_fill(&mut self.io, cx) {
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(error)) => {
+                self.mux.connection().close();
+                return Poll::Ready(Err(error.into()));
+            }
+            Poll::Pending => {
+                self.input.keep();
+                return Poll::Pending;
+            }
+        };
+        if count == 0 {
+            self.mux.connection().close();
+            return Poll::Ready(Err(Over::Closed));
+        }
+        Poll::Ready(self.mux.connection().receive(&mut self.input).map_err(Over::Fault))
+    }
+
+    /// Writes all that there is.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut connection = self.mux.connection();
+        if connection.output().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let output = connection.output();
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let used = output.slices(&mut slices);
+            let io = Pin::new(&mut self.io);
+            let written = match slices.get(..used).unwrap_or_default() {
+                [] => break,
+                [one] => ready!(io.poll_write(cx, one))?,
+                many => ready!(io.poll_write_vectored(cx, many))?,
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            connection.written(written);
+        }
+        if let Some(memory) = connection.output().take_back() {
+            give_back_flat(memory);
+        }
+        drop(connection);
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    pub fn mux(&self) -> &Rc<Mux> {
+        &self.mux
+    }
+
+    /// Writes what is left, says that it was all, and reads away what the other side still sends: closing on unread
+    /// bytes would take our last words from it.
+    pub fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.last_words.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIME_MAX)));
+        if timer.as_mut().poll(cx).is_ready() || !matches!(ready!(self.poll_send(cx)), Ok(())) {
+            return Poll::Ready(());
+        }
+        if ready!(self.poll_shutdown(cx)).is_err() {
+            return Poll::Ready(());
+        }
+        while self.read_away < LINGER_BYTES_MAX {
+            let count = ready!(self.input.poll_fill(&mut self.io, cx));
+            self.input = Input::default();
+            match count {
+                Ok(count) if count > 0 => self.read_away += count,
+                _ => break,
+            }
+        }
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,330 @@
+//! Messages that go out, and what was read of those that came in.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+
+use super::{
+    Connection, Event, HeadError,
+    connection::Leaving,
+    frame::{self, HEAD_BYTES, Head, WINDOW_BYTES, flag, kind},
+    head,
+    settings::{Credit, Role},
+    stream::{self, Key, StreamError},
+};
+
+/// Why a request cannot go on this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    #[error("the connection takes no more streams")]
+    Left,
+    #[error("the other side allows no more streams now")]
+    Full,
+}
+
+/// The next thing that a stream brings.
+#[derive(Debug)]
+pub enum Read {
+    Data(Bytes),
+    Trailers(HeaderMap),
+    End,
+    /// More is to come.
+    Wait,
+}
+
+/// How much of a body may be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    Bytes(usize),
+    /// Nothing: a [`Event::Writable`] will tell.
+    Wait,
+}
+
+impl Connection {
+    /// Whether a request may be sent.
+    pub fn can_open(&self) -> Result<(), OpenError> {
+        if self.fault.is_some() || self.left || self.next_ours > frame::STREAM_ID_MAX {
+            return Err(OpenError::Left);
+        }
+        if self.open_ours >= self.theirs.streams_max {
+            return Err(OpenError::Full);
+        }
+        Ok(())
+    }
+
+    /// A client's: sends a request's head, whose URI names scheme, authority and path.
+    pub fn open(&mut self, request: &Request<()>, ends: bool) -> Result<Key, OpenError> {
+        self.can_open()?;
+        let id = self.next_ours;
+        self.next_ours += 2;
+        let mut stream = self.stream(id);
+        stream.sends = !ends;
+        stream.bodiless = *request.method() == Method::HEAD;
+        self.open_ours += 1;
+        let key = self.streams.add(stream);
+        let start = self.output.flat().len();
+        self.begin_block();
+        head::write_request(&mut self.encoder, self.output.flat(), request);
+        self.end_block(start, id, ends);
+        Ok(key)
+    }
+
+    /// The request of a stream that was [`Opened`](Event::Opened).
+    pub fn take_request(&mut self, key: Key) -> Option<Result<Request<()>, HeadError>> {
+        let place = &mut self.streams.get_mut(key)?.head;
+        match place.take()? {
+            stream::Head::Request(request) => Some(Ok(request)),
+            stream::Head::Wrong(error) => Some(Err(error)),
+            other => {
+                *place = Some(other);
+                None
+            }
+        }
+    }
+
+    /// The final head of an answer, once it is there.
+    pub fn take_response(&mut self, key: Key) -> Result<Option<Response<()>>, StreamError> {
+        let stream = self.streams.get_mut(key).ok_or(StreamError::Closed)?;
+        stream.told = false;
+        match stream.head.take() {
+            Some(stream::Head::Response(response)) => Ok(Some(response)),
+            _ => match stream.error {
+                Some(error) => Err(error),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Takes what comes next of a stream; what is read makes room in the windows.
+    pub fn read(&mut self, key: Key) -> Result<Read, StreamError> {
+        let stream = self.streams.get_mut(key).ok_or(StreamError::Closed)?;
+        stream.told = false;
+        if let Some(data) = stream.data.pop() {
+            stream.uncredited += data.len() as u32;
+            if self.config.credit == Credit::WhenRead {
+                self.credit_connection(data.len() as u32);
+            }
+            self.credit_stream(key);
+            return Ok(Read::Data(data));
+        }
+        if let Some(error) = stream.error.filter(|_| !stream.whole) {
+            return Err(error);
+        }
+        if let Some(trailers) = stream.trailers.take() {
+            return Ok(Read::Trailers(trailers));
+        }
+        Ok(if stream.receives { Read::Wait } else { Read::End })
+    }
+
+    /// Whether a reader has got all of the stream.
+    pub fn is_read(&self, key: Key) -> bool {
+        self.streams
+            .get(key)
+            .is_none_or(|stream| stream.whole && stream.data.is_empty() && stream.trailers.is_none())
+    }
+
+    /// What is left of a body, if its head said how much, or it is complete.
+    pub fn length_left(&self, key: Key) -> Option<u64> {
+        let stream = self.streams.get(key)?;
+        if stream.bodiless { Some(0) } else { stream.expected }
+    }
+
+    /// Whether the stream is still known here.
+    pub fn holds(&self, key: Key) -> bool {
+        self.streams.get(key).is_some()
+    }
+
+    /// Whether nothing of the stream has left the output.
+    pub fn is_unwritten(&self, key: Key) -> bool {
+        self.streams.get(key).is_some_and(|stream| self.output.passed() <= stream.start)
+    }
+
+    /// Why the stream is broken.
+    pub fn error(&self, key: Key) -> Option<StreamError> {
+        match self.streams.get(key) {
+            Some(stream) => stream.error,
+            None => Some(StreamError::Closed),
+        }
+    }
+
+    pub(super) fn credit_stream(&mut self, key: Key) {
+        let window = self.config.stream_window;
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        if !stream.receives || stream.uncredited < (window / 2).max(1) {
+            return;
+        }
+        let more = std::mem::take(&mut stream.uncredited);
+        stream.receive_window += i64::from(more);
+        self.write_window_update(key.id, more);
+    }
+
+    pub(super) fn credit_connection(&mut self, count: u32) {
+        self.uncredited += count;
+        if self.uncredited >= self.config.connection_window.max(WINDOW_BYTES) / 2 && self.fault.is_none() {
+            let more = std::mem::take(&mut self.uncredited);
+            self.receive_window += i64::from(more);
+            self.write_window_update(0, more);
+        }
+    }
+
+    fn write_window_update(&mut self, stream: u32, more: u32) {
+        let flat = self.output.flat();
+        Head { len: 4, kind: kind::WINDOW_UPDATE, flags: 0, stream }.write(flat);
+        flat.extend_from_slice(&more.to_be_bytes());
+    }
+
+    /// A server's: sends an answer's head, or a 1xx before it, which ends nothing.
+    pub fn answer(
+        &mut self,
+        key: Key,
+        status: StatusCode,
+        headers: &HeaderMap,
+        ends: bool,
+    ) -> Result<(), StreamError> {
+        self.sendable(key)?;
+        let start = self.output.flat().len();
+        self.begin_block();
+        head::write_response(&mut self.encoder, self.output.flat(), status, headers);
+        self.end_block(start, key.id, ends);
+        self.sent(key, ends);
+        Ok(())
+    }
+
+    /// Ends a body with trailers.
+    pub fn send_trailers(&mut self, key: Key, trailers: &HeaderMap) -> Result<(), StreamError> {
+        self.sendable(key)?;
+        if trailers.is_empty() {
+            return self.send_data(key, &mut Bytes::new(), true);
+        }
+        let start = self.output.flat().len();
+        self.begin_block();
+        head::write_trailers(&mut self.encoder, self.output.flat(), trailers);
+        self.end_block(start, key.id, true);
+        self.sent(key, true);
+        Ok(())
+    }
+
+    fn sendable(&self, key: Key) -> Result<(), StreamError> {
+        let stream = self.streams.get(key).ok_or(StreamError::Closed)?;
+        match stream.error {
+            Some(error) => Err(error),
+            None if !stream.sends => Err(StreamError::Closed),
+            None => Ok(()),
+        }
+    }
+
+    fn sent(&mut self, key: Key, ends: bool) {
+        if !ends {
+            return;
+        }
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.sends = false;
+        }
+        self.after(key);
+    }
+
+    pub(super) fn has_out_room(&self) -> bool {
+        self.output.len() < self.config.out_bytes_max
+    }
+
+    /// How much of the body the windows let through.
+    pub fn room(&mut self, key: Key) -> Result<Room, StreamError> {
+        self.sendable(key)?;
+        let room = if self.has_out_room() { self.config.out_bytes_max - self.output.len() } else { 0 };
+        let connection = self.send_window;
+        let Some(stream) = self.streams.get_mut(key) else { return Err(StreamError::Closed) };
+        let window = stream.send_window.min(connection);
+        if room > 0 && window > 0 {
+            return Ok(Room::Bytes(room.min(usize::try_from(window).unwrap_or(usize::MAX))));
+        }
+        if !std::mem::replace(&mut stream.waits, true) {
+            self.waiting.push_back(key);
+        }
+        Ok(Room::Wait)
+    }
+
+    /// Sends as much of the data as there is [`room`](Connection::room) for, and takes it off; END_STREAM goes with the
+    /// last byte.
+    pub fn send_data(&mut self, key: Key, data: &mut Bytes, ends: bool) -> Result<(), StreamError> {
+        while !data.is_empty() {
+            let Room::Bytes(room) = self.room(key)? else { return Ok(()) };
+            let len = data.len().min(room).min(self.theirs.frame_bytes_max as usize);
+            let part = data.split_to(len);
+            let last = ends && data.is_empty();
+            self.write_data(key.id, part, last);
+            self.send_window -= len as i64;
+            if let Some(stream) = self.streams.get_mut(key) {
+                stream.send_window -= len as i64;
+            }
+            self.sent(key, last);
+            if last {
+                return Ok(());
+            }
+        }
+        if ends {
+            self.sendable(key)?;
+            self.write_data(key.id, Bytes::new(), true);
+            self.sent(key, true);
+        }
+        Ok(())
+    }
+
+    fn write_data(&mut self, stream: u32, data: Bytes, ends: bool) {
+        let flags = if ends { flag::END_STREAM } else { 0 };
+        Head { len: data.len() as u32, kind: kind::DATA, flags, stream }.write(self.output.flat());
+        self.output.push_data(data);
+    }
+
+    /// Lets those go on whom neither a window nor the output holds any more; who waited longest is first.
+    pub(super) fn wake_waiting(&mut self) {
+        if self.send_window <= 0 || !self.has_out_room() {
+            return;
+        }
+        for _ in 0..self.waiting.len() {
+            let Some(key) = self.waiting.pop_front() else { return };
+            match self.streams.get_mut(key) {
+                Some(stream) if stream.error.is_none() && stream.send_window > 0 => {
+                    stream.waits = false;
+                    self.events.push_back(Event::Writable(key));
+                }
+                Some(stream) if stream.error.is_none() => self.waiting.push_back(key),
+                _ => {}
+            }
+        }
+    }
+
+    /// Room for the head of HEADERS; [`end_block`](Connection::end_block) fills it in.
+    fn begin_block(&mut self) {
+        self.output.flat().extend_from_slice(&[0; HEAD_BYTES]);
+    }
+
+    fn end_block(&mut self, start: usize, stream: u32, ends: bool) {
+        let most = self.theirs.frame_bytes_max as usize;
+        let flat = self.output.flat();
+        let len = flat.len() - start - HEAD_BYTES;
+        let ends = if ends { flag::END_STREAM } else { 0 };
+        let whole = if len <= most { flag::END_HEADERS } else { 0 };
+        let head = Head { len: len.min(most) as u32, kind: kind::HEADERS, flags: ends | whole, stream };
+        if let Some(place) = flat.get_mut(start..start + HEAD_BYTES) {
+            place.copy_from_slice(&head.bytes());
+        }
+        if len > most {
+            let rest = flat.split_off(start + HEAD_BYTES + most);
+            let mut parts = rest.chunks(most).peekable();
+            while let Some(part) = parts.next() {
+                let flags = if parts.peek().is_none() { flag::END_HEADERS } else { 0 };
+                Head { len: part.len() as u32, kind: kind::CONTINUATION, flags, stream }.write(flat);
+                flat.extend_from_slice(part);
+            }
+        }
+    }
+
+    /// Whether a server that leaves still takes streams.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving != Leaving::No
+    }
+
+    /// Which end this is.
+    pub fn role(&self) -> Role {
+        self.config.role
+    }
+}
