@@ -13,10 +13,13 @@
 )]
 
 mod config;
+mod fields;
 mod files;
 mod first_bytes;
+mod hpack;
 mod http1;
 mod http2;
+mod http2_connection;
 mod identity;
 mod names;
 mod records;
@@ -73,11 +76,32 @@ pub const TARGETS: &[Target] = &[
         bytes_max: 512,
     },
     Target {
+        name: "fields",
+        holds: "nothing of one hop goes on, nothing else goes away, twice is once",
+        run: fields::fields,
+        seeds: fields::field_seeds,
+        bytes_max: 1024,
+    },
+    Target {
         name: "http2-frames",
         holds: "the same verdict for every cut; a reader of lengths alone stands at the same place",
         run: http2::frames,
         seeds: http2::frame_seeds,
         bytes_max: 4096,
+    },
+    Target {
+        name: "hpack",
+        holds: "another implementation reads the same fields or refuses; what is sent on is read by both",
+        run: hpack::hpack,
+        seeds: hpack::hpack_seeds,
+        bytes_max: 512,
+    },
+    Target {
+        name: "http2-connection",
+        holds: "one outcome for every cut; frames go out; what is taken whole h2 takes too, as the same",
+        run: http2_connection::connection,
+        seeds: http2_connection::connection_seeds,
+        bytes_max: 1024,
     },
     Target {
         name: "tls-hello",

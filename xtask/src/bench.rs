@@ -26,7 +26,35 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     }
 }
 
+/// What the benchmark would refuse is refused before it is built.
+fn known(rest: &[String], scenarios: &[String]) -> anyhow::Result<()> {
+    let mut rest = rest.iter();
+    while let Some(flag) = rest.next() {
+        match flag.as_str() {
+            "--as-built" => {}
+            "--repetitions" | "--seconds" => drop(crate::whole_number(flag, rest.next())?),
+            "--only" => {
+                let Some(names) = rest.next() else { bail!("--only wants names: {}", scenarios.join(",")) };
+                if let Some(odd) = names.split(',').find(|name| !scenarios.iter().any(|one| one == name)) {
+                    bail!("there is no scenario {odd}; there are {}", scenarios.join(", "));
+                }
+            }
+            other => bail!("cargo xtask bench does not know {other}\n{USAGE}"),
+        }
+    }
+    Ok(())
+}
+
+/// Their names, from the table in the source.
+fn scenarios() -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(crate::root().join("bench/peers/src/scenario.rs"))?;
+    let rows = text.lines().filter(|line| line.trim_start().starts_with("About {"));
+    let names = rows.filter_map(|row| Some(row.split_once("name: \"")?.1.split_once('"')?.0.to_owned()));
+    Ok(names.chain(["scale".to_owned()]).collect())
+}
+
 fn beside_peers(command: &str, rest: &[String]) -> anyhow::Result<()> {
+    known(rest, &scenarios()?)?;
     crate::peers::install(true)?;
     let mut line = bench(command, rest)?;
     if command == "smoke" {
@@ -86,4 +114,26 @@ fn built(profile: &str, program: &str) -> PathBuf {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod line {
+    #[test]
+    fn what_is_wrong_with_the_line_is_said_by_name() {
+        let scenarios = super::scenarios().unwrap_or_default();
+        let says = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+            super::known(&args, &scenarios).map_or_else(|error| format!("{error:#}"), |()| String::new())
+        };
+        assert_eq!(says(&["--only", "h1,hop,scale", "--seconds", "2", "--as-built"]), "", "{scenarios:?}");
+        for (args, word) in [
+            (&["--only", "h1,nosuch"][..], "no scenario nosuch; there are h1, "),
+            (&["--only"], "--only wants names: h1,"),
+            (&["--seconds", "x"], "--seconds x"),
+            (&["--repetitions", "0"], "--repetitions 0"),
+            (&["--fast"], "--fast"),
+        ] {
+            assert!(says(args).contains(word), "{args:?}: {}", says(args));
+        }
+    }
 }

@@ -11,8 +11,13 @@ const PAGES: &[(&str, &str)] = &[
 ];
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {
+    let checks = match args {
+        [] => false,
+        [flag] if flag == "--check" => true,
+        _ => bail!("cargo xtask docs knows --check, and no {}", args.join(" ")),
+    };
     let weft = crate::build()?;
-    if args.iter().any(|a| a == "--check") {
+    if checks {
         return check(&weft);
     }
     for (page, file) in PAGES {

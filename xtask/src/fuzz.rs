@@ -25,39 +25,46 @@ const INPUT_SECONDS_MAX: u32 = 5;
 const MEMORY_MIB_MAX: u32 = 512;
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {
-    let (mut seconds, mut wanted) = (SECONDS, Vec::new());
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--seconds" => {
-                let text = args.next().context("--seconds needs a number")?;
-                seconds = text.parse().with_context(|| format!("{text} is no number of seconds"))?;
-            }
-            other if !other.starts_with('-') => wanted.push(other.to_owned()),
-            other => {
-                bail!("cargo xtask fuzz does not know {other}; it knows --seconds N and a target's name")
-            }
-        }
-    }
+    // What is wrong with the line is said before minutes of building.
+    let line = Line::read(args, targets()?)?;
     let program = build()?;
-    let targets = targets()?;
-    if let Some(unknown) = wanted.iter().find(|name| !targets.iter().any(|(target, _)| target == *name)) {
-        let names: Vec<&str> = targets.iter().map(|(name, _)| name.as_str()).collect();
-        bail!("no target {unknown}; there are {}", names.join(", "));
-    }
     let mut finds = Vec::new();
     println!("{:<20} {:>9} {:>12} {:>9} {:>7}  FIND", "TARGET", "CPU S", "INPUTS", "COVERAGE", "CORPUS");
-    for (name, bytes_max) in targets {
-        if !wanted.is_empty() && !wanted.contains(&name) {
-            continue;
-        }
-        let found = one(&program, &name, &bytes_max, seconds)?;
-        finds.extend(found);
+    for (name, bytes_max) in line.targets {
+        finds.extend(one(&program, &name, &bytes_max, line.seconds)?);
     }
     if !finds.is_empty() {
         bail!("finds, each to be mended and kept: {}", finds.join(", "));
     }
     Ok(())
+}
+
+#[derive(Debug)]
+struct Line {
+    seconds: u64,
+    targets: Vec<(String, String)>,
+}
+
+impl Line {
+    fn read(args: &[String], mut targets: Vec<(String, String)>) -> anyhow::Result<Line> {
+        let (mut seconds, mut wanted) = (SECONDS, Vec::new());
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--seconds" => seconds = crate::whole_number("--seconds", args.next())?,
+                other if !other.starts_with('-') => wanted.push(other.to_owned()),
+                other => {
+                    bail!("cargo xtask fuzz does not know {other}; it knows --seconds N and a target's name")
+                }
+            }
+        }
+        if let Some(unknown) = wanted.iter().find(|name| !targets.iter().any(|(target, _)| target == *name)) {
+            let names: Vec<&str> = targets.iter().map(|(name, _)| name.as_str()).collect();
+            bail!("no target {unknown}; there are {}", names.join(", "));
+        }
+        targets.retain(|(name, _)| wanted.is_empty() || wanted.contains(name));
+        Ok(Line { seconds, targets })
+    }
 }
 
 fn folder() -> PathBuf {
@@ -178,4 +185,31 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
     let mut fields = text.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<u32>().ok();
     Some(f64::from(ticks()? + ticks()?) / TICKS_A_SECOND)
+}
+
+#[cfg(test)]
+mod line {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_line_is_said_by_name() {
+        let targets = targets().unwrap_or_default();
+        assert!(targets.len() >= 18, "the table in the source is read: {targets:?}");
+        let read = |args: &[&str]| {
+            Line::read(&args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>(), targets.clone())
+        };
+        for (args, word) in [
+            (&["nosuch"][..], "no target nosuch; there are http1-request"),
+            (&["--seconds"], "--seconds wants a whole number"),
+            (&["--seconds", "x"], "--seconds x"),
+            (&["--seconds", "0"], "--seconds 0"),
+            (&["--second", "1"], "--second"),
+        ] {
+            let said = read(args).map(|_| String::new()).unwrap_or_else(|error| format!("{error:#}"));
+            assert!(said.contains(word), "{args:?}: {said}");
+        }
+        assert!(
+            read(&["link", "--seconds", "5"]).is_ok_and(|line| line.seconds == 5 && line.targets.len() == 1)
+        );
+    }
 }

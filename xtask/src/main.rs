@@ -28,7 +28,7 @@ cargo xtask COMMAND
   bench smoke [--as-built]    CPU per request, memory and start against Envoy, as ratios of one run
   bench peers [--only A,B]    every scenario beside Envoy, HAProxy and nginx; writes docs/benchmarks.md
   bench instructions          counts what a request costs against the baseline; --update moves the baseline
-  corpora                     bad input of every kind, to Weft and beside it to Envoy and HAProxy
+  corpora [NAME…]             bad input of every kind, to Weft and beside it to Envoy and HAProxy, as a table
   websocket                   the Autobahn suite, directly and through proxies; needs Python 2.7, so no part of `test`
   fuzz [--seconds N] [TARGET] each parser under libFuzzer for N seconds of CPU (60)
   docs [--check]              the reference pages, made from the code
@@ -38,13 +38,13 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let rest = args.get(1..).unwrap_or_default();
     let outcome = match args.first().map(String::as_str) {
-        Some("check") => check(),
+        Some("check") => no_words("check", rest).and_then(|()| check()),
         Some("demo") => demo(rest),
         Some("test") => tests::run(rest),
         Some("soak") => soak::run(rest),
         Some("bench") => bench::run(rest),
         Some("corpora") => corpora::run(rest),
-        Some("websocket") => websocket(),
+        Some("websocket") => no_words("websocket", rest).and_then(|()| websocket()),
         Some("fuzz") => fuzz::run(rest),
         Some("docs") => docs::run(rest),
         _ => {
@@ -58,6 +58,20 @@ fn main() -> ExitCode {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// For a command that takes none.
+fn no_words(command: &str, args: &[String]) -> anyhow::Result<()> {
+    args.first().map_or(Ok(()), |arg| bail!("cargo xtask {command} knows no {arg}"))
+}
+
+/// The value of a flag, above 0.
+fn whole_number(flag: &str, value: Option<&String>) -> anyhow::Result<u64> {
+    let Some(text) = value else { bail!("{flag} wants a whole number above 0") };
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => bail!("{flag} {text}: write a whole number above 0"),
     }
 }
 

@@ -9,8 +9,14 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         return crate::tests::long_faults();
     }
     let rest: Vec<String> = args.iter().filter(|arg| *arg != "--as-built").cloned().collect();
-    if !matches!(rest.as_slice(), [] | [_, _]) || rest.first().is_some_and(|flag| flag != "--minutes") {
-        bail!(USAGE);
+    match rest.as_slice() {
+        [] => {}
+        [flag, minutes] if flag == "--minutes" => {
+            if !minutes.parse().is_ok_and(|minutes: f64| minutes > 0.0 && minutes.is_finite()) {
+                bail!("--minutes {minutes}: write a number above 0");
+            }
+        }
+        _ => bail!(USAGE),
     }
     crate::peers::install(true)?;
     let mut line = crate::bench::bench("soak", args)?;

@@ -9,6 +9,7 @@
 //! connection would carry an identity that was checked against an older certificate, bundle and policy;
 //! members keep few and long connections, so there is little to save.
 
+mod known;
 mod refusal;
 mod verify;
 
@@ -24,7 +25,9 @@ use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
+use rustls::{
+    CipherSuite, ClientConfig, RootCertStore, SupportedCipherSuite, SupportedProtocolVersion, version,
+};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::sync::{Arc, LazyLock};
 
@@ -72,9 +75,18 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
             aws_lc_rs::kx_group::SECP256R1,
             aws_lc_rs::kx_group::SECP384R1,
         ],
+        cipher_suites: suites(),
         ..aws_lc_rs::default_provider()
     })
 });
+
+/// AES-128 first, the suite that TLS 1.3 makes mandatory: it is as strong as our certificates' signatures, and a
+/// handshake derives a dozen keys by the suite's hash. Members' servers go by this order, whatever the client's.
+fn suites() -> Vec<SupportedCipherSuite> {
+    let mut suites = aws_lc_rs::DEFAULT_CIPHER_SUITES.to_vec();
+    suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    suites
+}
 
 /// The crypto that all of Weft's TLS uses.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -103,6 +115,7 @@ fn member_server(svid: &Svid, verifier: PeerVerifier, alpn: &[&str]) -> Result<A
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(svid.certified().clone())));
     forbid_resumption(&mut config);
+    config.ignore_client_order = true;
     config.alpn_protocols = protocols(alpn);
     Ok(Arc::new(config))
 }

@@ -3,7 +3,7 @@
 //! Whatever fails here closes the connection and is counted; an answer needs HTTP, and HTTP needs a chain. What later
 //! requests want to know of their connection is resolved once, into a [`Peer`].
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
@@ -20,6 +20,7 @@ use weft_routing::{
 use weft_wire::{Progress, Protocol, tls_hello};
 
 use crate::{
+    drain,
     http::{
         h1::{self, io::Io, server::Settings},
         h2, request, runner,
@@ -55,24 +56,66 @@ struct Seen {
     alpn: Vec<Vec<u8>>,
 }
 
+/// A connection that is about to be served.
+struct Opened {
+    peer: Rc<Peer>,
+    chain: Arc<FilterChain>,
+    io: Stream,
+    /// What was read already.
+    first: BytesMut,
+    /// What ALPN agreed on, if it was spoken.
+    h2: Option<bool>,
+    open: OpenConnection,
+}
+
 /// Serves one accepted connection until it ends.
-pub async fn serve(
+///
+/// Thousands of them wait most of their time, for the next request of HTTP/1. So this future has room for no more than
+/// that: what comes before, and whatever is served otherwise, is on the heap as long as it lasts.
+pub fn serve(
+    worker: Rc<Worker>,
+    role: Role,
+    bound: SocketAddr,
+    stream: TcpStream,
+    remote: SocketAddr,
+    slot: Slot,
+) -> impl Future<Output = ()> {
+    let opening = Box::pin(open(worker, role, bound, stream, remote, slot));
+    async move {
+        let Some(Opened { peer, chain, io, first, h2, open }) = opening.await else { return };
+        match &chain.filter {
+            NetworkFilter::Http(config) if h2 == Some(false) => {
+                let (settings, asking) = (settings(&peer, config), Rc::clone(&peer));
+                h1::server::serve(io, first, settings, move |asked| {
+                    runner::answer(Rc::clone(&asking), asked)
+                })
+                .await;
+            }
+            filter => Box::pin(serve_other(peer, filter, io, first)).await,
+        }
+        drop(open);
+    }
+}
+
+/// From the accepted socket to what is served there. `None`: it is over.
+async fn open(
     worker: Rc<Worker>,
     role: Role,
     bound: SocketAddr,
     mut stream: TcpStream,
     remote: SocketAddr,
     slot: Slot,
-) {
+) -> Option<Opened> {
     let drain = Rc::clone(worker.drain(role));
-    let _counted = drain.connection();
+    let counted = drain.connection();
     let live = worker.live();
     let Some(accepting) =
         live.table().listeners.iter().find(|one| one.bind_to_port && one.address == Some(bound))
     else {
-        return unconfigured(&worker, role, stream).await;
+        Box::pin(unconfigured(&worker, role, stream)).await;
+        return None;
     };
-    let Ok(local) = stream.local_addr() else { return };
+    let local = stream.local_addr().ok()?;
     let redirected = (accepting.use_original_dst || accepting.original_dst)
         .then(|| original_dst(&stream, local))
         .flatten();
@@ -81,7 +124,7 @@ pub async fn serve(
         Some(wanted) if accepting.use_original_dst => live.table().listener_for(wanted).unwrap_or(accepting),
         _ => accepting,
     };
-    let Some(meters) = live.meters(&listener.name) else { return };
+    let meters = live.meters(&listener.name)?;
     worker.shard.borrow_mut().add(meters.connections, 1);
     let mut first = BytesMut::new();
     let direct = remote;
@@ -92,7 +135,7 @@ pub async fn serve(
             read = timeout(limit, proxy_header::read(listener, &mut stream, &mut first)) => {
                 read.unwrap_or(Err(Unread::Timeout))
             }
-            () = drain.out_of_patience() => return,
+            () = drain.out_of_patience() => return None,
         };
         match read {
             // Where it had gone is not where it is to go: policies ask for it, no cluster does.
@@ -105,7 +148,7 @@ pub async fn serve(
                     meters::proxy_headers_refused(&worker.settings.registry, &listener.name, unread.label());
                 worker.shard.borrow_mut().add(counter, 1);
                 tracing::info!(%remote, listener = %listener.name, error = %unread, "a connection is refused");
-                return;
+                return None;
             }
         }
     }
@@ -114,13 +157,16 @@ pub async fn serve(
     let seen = tokio::select! {
         seen = inspect(listener, &mut stream, &mut first) => seen,
         () = drain.out_of_patience() => Err(io::ErrorKind::ConnectionAborted.into()),
-        () = pushed_out(&mut handshake) => return tls_failed(&worker, listener, "pushed_out"),
+        () = pushed_out(&mut handshake) => {
+            tls_failed(&worker, listener, "pushed_out");
+            return None;
+        }
     };
     let seen = match seen {
         Ok(seen) => seen,
         Err(error) => {
             tracing::debug!(%remote, %error, "a connection ended before it said what it is");
-            return;
+            return None;
         }
     };
     let alpn: Vec<&[u8]> = seen.alpn.iter().map(Vec::as_slice).collect();
@@ -134,7 +180,7 @@ pub async fn serve(
     let Some(chain) = listener.find_chain(&view) else {
         worker.shard.borrow_mut().add(meters.no_chain, 1);
         tracing::debug!(%remote, listener = %listener.name, "no filter chain takes this connection");
-        return;
+        return None;
     };
     let mut peer = Peer::new(&worker, role, listener, chain, meters);
     peer.slot = Some(slot);
@@ -144,20 +190,27 @@ pub async fn serve(
     peer.destination = destination;
     peer.checks_only = seen.alpn.iter().any(|name| name == HEALTH_CHECK_ALPN.as_bytes());
     peer.server_name = seen.server_name;
-    let stream = Prefixed::new(first, stream);
-    let (stream, h2) = match &chain.tls {
+    let (mut io, mut first, h2) = match &chain.tls {
         None => {
             drop(handshake);
-            (Box::new(stream) as Stream, None)
+            (Box::new(stream) as Stream, first, None)
         }
-        // On the heap, and gone when it is done: it is large, and connections live long.
         Some(wanted) => {
-            let shaking = shake(&worker, listener, chain, wanted, &mut peer, stream, handshake);
-            let Some(shaken) = Box::pin(shaking).await else { return };
-            shaken
+            let stream = Prefixed::new(first, stream);
+            let (io, h2) = shake(&worker, listener, chain, wanted, &mut peer, stream, handshake).await?;
+            (io, BytesMut::new(), h2)
         }
     };
-    serve_chain(Rc::new(peer), chain, stream, h2).await;
+    let peer = Rc::new(peer);
+    let open = OpenConnection::new(&peer, counted);
+    if !is_admitted(&peer, chain) {
+        return None;
+    }
+    let h2 = match &chain.filter {
+        NetworkFilter::Http(config) => Some(takes_h2(&peer, config, &mut io, &mut first, h2).await?),
+        NetworkFilter::Tcp(_) => None,
+    };
+    Some(Opened { peer, chain: Arc::clone(chain), io, first, h2, open })
 }
 
 /// The TLS handshake, and what its ALPN said of HTTP/2. `None` when the connection is over.
@@ -238,77 +291,74 @@ fn expected(client: &ClientCertificate, principal: Option<&str>) -> bool {
     validation.names.is_empty() || validation.names.iter().any(|name| name.fits(SanKind::Uri, id))
 }
 
-/// `h2`: what ALPN agreed on, if it was spoken.
-async fn serve_chain(peer: Rc<Peer>, chain: &FilterChain, io: Stream, h2: Option<bool>) {
-    let open = OpenConnection::new(&peer);
-    if !peer.admitted(chain) {
+/// Asks the chain's network policies. A connection of TCP that they deny is a record by itself.
+fn is_admitted(peer: &Rc<Peer>, chain: &FilterChain) -> bool {
+    let admitted = peer.admitted(chain);
+    if !admitted {
         peer.worker.shard.borrow_mut().add(peer.meters.denied, 1);
         if let NetworkFilter::Tcp(_) = &chain.filter {
-            let mut record = RequestRecord::start(&peer, Kind::Connection);
+            let mut record = RequestRecord::start(peer, Kind::Connection);
             record.failed = true;
             record.details = Details::Fixed("rbac_access_denied");
         }
-        return;
     }
-    match &chain.filter {
+    admitted
+}
+
+/// Whether HTTP/2 is spoken; `None`: nothing was, in time.
+async fn takes_h2(
+    peer: &Peer,
+    config: &HttpConfig,
+    io: &mut Stream,
+    first: &mut BytesMut,
+    agreed: Option<bool>,
+) -> Option<bool> {
+    match (config.codec, agreed) {
+        (Codec::Http2, _) | (Codec::Auto, Some(true)) => Some(true),
+        (Codec::Http1, _) | (Codec::Auto, Some(false)) => Some(false),
+        // A client may open a connection long before it speaks.
+        (Codec::Auto, None) => tokio::select! {
+            h2 = timeout(h1::idle_timeout(config), speaks_h2(io, first)) => h2.ok()?.ok(),
+            () = peer.drain.out_of_patience() => None,
+        },
+    }
+}
+
+fn settings(peer: &Peer, config: &Arc<HttpConfig>) -> Settings {
+    let worker = &peer.worker;
+    Settings { worker: Rc::clone(worker), drain: Rc::clone(&peer.drain), bounds: worker.bounds.of(config) }
+}
+
+/// Whatever is not HTTP/1.
+async fn serve_other(peer: Rc<Peer>, filter: &NetworkFilter, io: Stream, first: BytesMut) {
+    let io = Prefixed::new(first, io);
+    match filter {
         // Carries no byte, so there is nothing that it could hide.
         NetworkFilter::Tcp(_) if peer.checks_only && peer.principal.is_some() => {
             drop(RequestRecord::start(&peer, Kind::HealthCheck));
         }
-        NetworkFilter::Tcp(config) => Box::pin(tcp::proxy::serve(&peer, config, io)).await,
-        NetworkFilter::Http(config) => serve_http(&peer, config, io, h2).await,
+        NetworkFilter::Tcp(config) => tcp::proxy::serve(&peer, config, io).await,
+        NetworkFilter::Http(config) => serve_h2(&peer, config, io).await,
     }
-    drop(open);
 }
 
-async fn serve_http(peer: &Rc<Peer>, config: &HttpConfig, mut io: Stream, h2: Option<bool>) {
-    let idle_timeout = h1::idle_timeout(config);
-    let mut first = BytesMut::new();
-    let h2 = match (config.codec, h2) {
-        (Codec::Http2, _) | (Codec::Auto, Some(true)) => true,
-        (Codec::Http1, _) | (Codec::Auto, Some(false)) => false,
-        // A client may open a connection long before it speaks.
-        (Codec::Auto, None) => tokio::select! {
-            h2 = timeout(idle_timeout, speaks_h2(&mut io, &mut first)) => match h2 {
-                Ok(Ok(h2)) => h2,
-                _ => return,
-            },
-            () = peer.drain.out_of_patience() => return,
-        },
-    };
-    if h2 {
-        peer.protocol.set("HTTP/2");
-        let io = Prefixed::new(first, io);
-        if tcp::tunnel_server::takes_only_tunnels(peer) {
-            return Box::pin(async move {
-                tokio::select! {
-                    () = tcp::tunnel_server::serve(peer, config, h2::guard(io, peer, config)) => {}
-                    () = abandoned(peer, |peer| peer.open_requests.get() == 0) => {}
-                }
-            })
-            .await;
+async fn serve_h2(peer: &Rc<Peer>, config: &HttpConfig, io: Prefixed<Stream>) {
+    peer.protocol.set("HTTP/2");
+    let silent = abandoned(peer, |peer| peer.open_requests.get() == 0);
+    if tcp::tunnel_server::takes_only_tunnels(peer) {
+        let io = h2::guard(io, peer, config);
+        tokio::select! {
+            () = tcp::tunnel_server::serve(peer, config, io) => {}
+            () = silent => {}
         }
-        let answering = Rc::clone(peer);
-        let answer = move |asked| runner::answer(Rc::clone(&answering), asked);
-        // On the heap: it is large, and connections of HTTP/1 need no room for it.
-        return Box::pin(async move {
-            tokio::select! {
-                () = h2::server::serve(io, peer, config, answer) => {}
-                () = abandoned(peer, |peer| peer.open_requests.get() == 0) => {}
-            }
-        })
-        .await;
+        return;
     }
-    let settings = Settings {
-        worker: &peer.worker,
-        drain: &peer.drain,
-        limits: h1::limits(config),
-        life: config.limits.life,
-        idle_timeout,
-        head_timeout: h1::head_timeout(config),
-        write_timeout: h1::write_timeout(config),
-    };
-    h1::server::serve(io, first, settings, |asked| runner::answer(Rc::clone(peer), asked)).await;
+    let answering = Rc::clone(peer);
+    let answer = move |asked| runner::answer(Rc::clone(&answering), asked);
+    tokio::select! {
+        () = h2::server::serve(io, peer, config, answer) => {}
+        () = silent => {}
+    }
 }
 
 /// Waits until the drain has asked the client to leave and it is `silent` all the same: half a head that nobody
@@ -405,19 +455,22 @@ async fn unconfigured(worker: &Rc<Worker>, role: Role, stream: TcpStream) {
     }
 }
 
-/// Holds the gauge of open connections up.
-struct OpenConnection(Rc<Peer>);
+/// Holds the gauge of open connections up, and the drain back.
+struct OpenConnection {
+    peer: Rc<Peer>,
+    _counted: drain::Connection,
+}
 
 impl OpenConnection {
-    fn new(peer: &Rc<Peer>) -> OpenConnection {
+    fn new(peer: &Rc<Peer>, counted: drain::Connection) -> OpenConnection {
         peer.worker.shard.borrow_mut().gauge_add(peer.meters.open, 1);
-        OpenConnection(Rc::clone(peer))
+        OpenConnection { peer: Rc::clone(peer), _counted: counted }
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.0.worker.shard.borrow_mut().gauge_add(self.0.meters.open, -1);
+        self.peer.worker.shard.borrow_mut().gauge_add(self.peer.meters.open, -1);
     }
 }
 

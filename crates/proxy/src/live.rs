@@ -57,7 +57,7 @@ pub struct Live {
     published: Arc<Published>,
     clusters: Vec<Option<Slot>>,
     /// By listener name; a few, looked up once a connection.
-    meters: HashMap<Arc<str>, ListenerMeters>,
+    meters: HashMap<Arc<str>, Rc<ListenerMeters>>,
 }
 
 #[derive(Clone)]
@@ -123,10 +123,10 @@ impl Live {
             .listeners
             .iter()
             .map(|listener| {
-                let known = previous.meters.get(&listener.name).copied();
+                let known = previous.meters.get(&listener.name).cloned();
                 (
                     listener.name.clone(),
-                    known.unwrap_or_else(|| ListenerMeters::new(registry, &listener.name)),
+                    known.unwrap_or_else(|| Rc::new(ListenerMeters::new(registry, &listener.name))),
                 )
             })
             .collect();
@@ -156,8 +156,8 @@ impl Live {
         self.clusters.iter().flatten().map(|slot| &slot.state)
     }
 
-    pub fn meters(&self, listener: &str) -> Option<ListenerMeters> {
-        self.meters.get(listener).copied()
+    pub fn meters(&self, listener: &str) -> Option<Rc<ListenerMeters>> {
+        self.meters.get(listener).cloned()
     }
 }
 

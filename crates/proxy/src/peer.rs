@@ -48,7 +48,7 @@ pub struct Peer {
     pub direction: Direction,
     /// The switch that ends this connection.
     pub drain: Rc<Drain>,
-    pub meters: ListenerMeters,
+    pub meters: Rc<ListenerMeters>,
     pub access_logs: Vec<Rc<AccessLog>>,
     pub open_requests: Rc<Cell<u32>>,
     /// Its place among the open connections, for as long as anything of it lives.
@@ -76,7 +76,7 @@ impl Peer {
         role: Role,
         listener: &Listener,
         chain: &FilterChain,
-        meters: ListenerMeters,
+        meters: Rc<ListenerMeters>,
     ) -> Peer {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Peer {

@@ -43,7 +43,7 @@ use crate::{
     access_log::AccessLog,
     live::ClusterLabels,
     peer::Peer,
-    upstream::{limits::Raised, pool::Lease},
+    upstream::{limits::Raised, pool::InUse},
 };
 
 /// Envoy's short response flags, those that we have.
@@ -145,7 +145,7 @@ pub enum Details {
 
 /// A connection in use, and where it goes back to.
 pub struct UsedLease {
-    pub lease: Lease,
+    pub lease: InUse,
     /// The answer came while the request was still being sent: an upstream that does so may take the rest of the body
     /// for a request of its own, whose answer would then be the next caller's. Such a connection is used up.
     pub early: bool,
@@ -392,7 +392,7 @@ fn micros(since: Instant) -> u64 {
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        if let Some(UsedLease { lease: Lease::H1 { connection, generation, .. }, endpoint, early: false }) =
+        if let Some(UsedLease { lease: InUse::H1 { connection, generation }, endpoint, early: false }) =
             self.lease.take()
             && self.complete
         {

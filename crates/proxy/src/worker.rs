@@ -169,6 +169,7 @@ pub struct Worker {
     /// The other workers, if there are any.
     pub crew: OnceCell<Crew>,
     pub server_configs: ServerConfigs,
+    pub bounds: h1::KnownBounds,
     live: RefCell<Rc<Live>>,
     /// Told of each new table.
     pub tables: Notify,
@@ -196,6 +197,7 @@ impl Worker {
             ),
             crew: OnceCell::new(),
             server_configs: ServerConfigs::default(),
+            bounds: h1::KnownBounds::default(),
             live: RefCell::default(),
             tables: Notify::new(),
             credentials: RefCell::default(),

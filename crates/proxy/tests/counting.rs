@@ -10,6 +10,7 @@
 )]
 
 mod mesh;
+mod worker;
 
 use std::{
     collections::BTreeMap,
@@ -36,7 +37,7 @@ use http::Request;
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::{
-    App, Ca, LIMIT, echo, free_port, get, id,
+    App, Ca, LIMIT, echo, free_port, get, id, status,
     xds::{
         Speak, changed, cluster, duration, http, listener, member_chain, plain_chain, tcp, to,
         to_with_retries, to_with_timeout, vhost,
@@ -45,85 +46,24 @@ use mesh::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
 };
 use weft_identity::{IdentityMatch, SpiffeId};
-use weft_proxy::{
-    certificates::Identity,
-    config_feed::ConfigFeed,
-    static_config::StaticResources,
-    upstream::health,
-    worker::{self, Command, Mailbox, WorkerSettings},
-};
-use weft_routing::Strictness;
-use weft_telemetry::Registry;
+use weft_proxy::{upstream::health, worker::Command};
+use weft_telemetry::buckets::{Cell, CellKey};
+use worker::Member;
 
 const SNI: &str = "p8080.mesh.internal";
-
-/// A member: one worker with its configuration and identity.
-struct Member {
-    mailbox: Mailbox,
-    feed: ConfigFeed,
-    identity: Identity,
-    registry: Registry,
-}
 
 /// What was counted: requests and errors by (caller, service, direction, code).
 type Counted = BTreeMap<(String, String, String, u32), (u64, u64)>;
 
-impl Member {
-    fn start(ca: &Ca, service: &str, listeners: Vec<Any>, clusters: Vec<Any>) -> Member {
-        let registry = Registry::new();
-        let settings = WorkerSettings {
-            overload: weft_proxy::overload::Overload::new(&weft_proxy::Limits::default(), 1),
-            access_log: weft_proxy::access_log::Writer::start().unwrap().0,
-            registry: registry.clone(),
-            service: Arc::from(format!("default/{service}")),
-            version: Arc::from(""),
-        };
-        let (mailbox, _) = worker::spawn(0, settings).unwrap();
-        let (svid, bundle) = ca.identity(service);
-        let identity = Identity::fixed(svid, bundle);
-        mailbox.send(Command::Credentials(identity.credentials().unwrap()));
-        let feed = ConfigFeed::new(vec![mailbox.clone()], Strictness::Own);
-        let resources = StaticResources { listeners, clusters, ..StaticResources::default() };
-        feed.set_static(resources.staged(Strictness::Own).unwrap()).unwrap();
-        Member { mailbox, feed, identity, registry }
-    }
-
-    async fn take(&self, into: &mut Counted) {
-        let (answer, taken) = oneshot::channel();
-        self.mailbox.send(Command::TakeWindow(answer));
-        let Ok(taken) = taken.await else { return }; // it was stopped
-        for (key, cell) in taken.into_iter().flat_map(|increment| increment.cells) {
-            let series = &key.series;
-            let name = |text: &str| text.trim_start_matches("default/").to_owned();
-            let key = (name(&series.caller), name(&series.service), series.direction.clone(), key.code);
-            let sum = into.entry(key).or_default();
-            sum.0 += cell.requests;
-            sum.1 += cell.errors;
-        }
-    }
-
-    async fn counter(&self, name: &str) -> u64 {
-        let (answer, snapshot) = oneshot::channel();
-        self.mailbox.send(Command::Scrape(answer));
-        let snapshot = snapshot.await.unwrap();
-        let families = self.registry.merge(&[snapshot]).families;
-        let series = families.iter().filter(|family| family.metric.name == name).flat_map(|one| &one.series);
-        series
-            .map(|(_, value)| match value {
-                weft_telemetry::shard::Value::Counter(count) => *count,
-                _ => 0,
-            })
-            .sum()
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.mailbox.send(Command::Stop);
-    }
+fn add(counted: &mut Counted, key: &CellKey, cell: &Cell) {
+    let series = &key.series;
+    let name = |text: &str| text.trim_start_matches("default/").to_owned();
+    let key = (name(&series.caller), name(&series.service), series.direction.clone(), key.code);
+    let sum = counted.entry(key).or_default();
+    sum.0 += cell.requests;
+    sum.1 += cell.errors;
 }
 
 /// Takes what the members counted until it is `expected` and stays so.
@@ -146,17 +86,13 @@ fn expect_counts(
         let mut stable = 0;
         while stable < 4 && Instant::now() < end {
             for member in members {
-                member.take(&mut counted).await;
+                member.take(|key, cell| add(&mut counted, key, cell)).await;
             }
             stable = if counted == expected { stable + 1 } else { 0 };
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         assert_eq!(counted, expected, "at {place}");
     }
-}
-
-fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
 fn callee(ca: &Ca, service: &str, app: SocketAddr) -> (SocketAddr, Member) {
@@ -392,15 +328,15 @@ async fn health_checks_are_no_traffic_and_hide_none() {
         answer = get(at, "be", "/x").await;
     }
     let (mut counted, took) = (Counted::new(), started.elapsed());
-    fe.take(&mut counted).await;
-    be.take(&mut counted).await;
+    fe.take(|key, cell| add(&mut counted, key, cell)).await;
+    be.take(|key, cell| add(&mut counted, key, cell)).await;
     assert!(answer.contains("no healthy upstream"), "after {took:?}: {answer}");
     ill.store(0, Ordering::SeqCst);
     while status(&get(at, "be", "/y").await) != 200 && started.elapsed() < LIMIT {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    fe.take(&mut counted).await;
-    be.take(&mut counted).await;
+    fe.take(|key, cell| add(&mut counted, key, cell)).await;
+    be.take(|key, cell| add(&mut counted, key, cell)).await;
 
     // Forged by an app with its member's certificate: what carries something is counted, what is not counted carries nothing.
     heads.lock().unwrap().clear();
@@ -433,8 +369,8 @@ async fn health_checks_are_no_traffic_and_hide_none() {
     let end = Instant::now() + Duration::from_secs(5);
     let sum = |counted: &Counted| counted.values().map(|sums| sums.0).sum::<u64>();
     while sum(&counted) < expected + 12 && Instant::now() < end {
-        be.take(&mut counted).await;
-        fe.take(&mut counted).await;
+        be.take(|key, cell| add(&mut counted, key, cell)).await;
+        fe.take(|key, cell| add(&mut counted, key, cell)).await;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(sum(&counted) >= expected + 12, "{counted:?}");

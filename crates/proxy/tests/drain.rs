@@ -18,7 +18,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mesh::{App, LIMIT, echo, get, read_head, send};
+use mesh::{App, LIMIT, echo, get, millis, read_head, send};
 use own_process::{Process, Wanted};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -30,10 +30,6 @@ use tokio::{
 #[test]
 fn is_a_proxy_when_told_to() {
     own_process::be_one_if_told();
-}
-
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
 }
 
 async fn started(delay: Duration, limit: Duration) -> Process {

@@ -33,18 +33,17 @@ use envoy_types::pb::{
     google::protobuf::{Any, BoolValue, UInt32Value},
 };
 use mesh::{
-    App, LIMIT, Proxy, free_port, get, read_head, send,
-    xds::{Speak, changed, cluster, duration, http, led, listener, managed, plain_chain, to, vhost},
+    App, LIMIT, Proxy, free_port, get, millis, read_head, send, status,
+    xds::{
+        Speak, changed, cluster, duration, http, led, listener, managed, plain_chain, to, to_with_retries,
+        vhost,
+    },
 };
 use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
 use weft_proxy::static_config::StaticResources;
 
 fn number(value: u32) -> Option<UInt32Value> {
     Some(UInt32Value { value })
-}
-
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
 }
 
 /// A proxy with one listener for all hosts.
@@ -65,10 +64,6 @@ fn edge(
 
 fn all(routes: Vec<envoy_types::pb::envoy::config::route::v3::Route>) -> Vec<VirtualHost> {
     vec![vhost("all", &["*"], routes)]
-}
-
-fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -170,6 +165,37 @@ async fn circuit_breakers_hold_for_all_workers() {
     let served = found.iter().filter(|answer| status(answer) == 200).count();
     assert!((1..=2).contains(&served), "{served} of 6");
     assert!(found.iter().any(|answer| status(answer) == 503));
+}
+
+/// `max_retries` holds although every try gives its head back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_retries_than_the_cluster_allows() {
+    let bad = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at_bad = bad.local_addr().unwrap();
+    let tries = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = std::sync::Arc::clone(&tries);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = bad.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await;
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let answer = b"HTTP/1.1 503 Oh\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let _ = stream.write_all(answer).await;
+        }
+    });
+    let limited = |name: &str, retries| {
+        changed(&cluster(name, &[at_bad], Speak::Http1, None), |cluster: &mut Cluster| {
+            let limits = Thresholds { max_retries: number(retries), ..Thresholds::default() };
+            cluster.circuit_breakers =
+                Some(CircuitBreakers { thresholds: vec![limits], ..CircuitBreakers::default() });
+        })
+    };
+    let hosts = ["none", "some"].map(|name| vhost(name, &[name], vec![to_with_retries("/", name)]));
+    let (at, _proxy) = edge(hosts.into(), vec![limited("none", 0), limited("some", 1)], |_| {});
+    for (host, expected) in [("none", 1), ("some", 3)] {
+        assert_eq!(status(&get(at, host, "/").await), 503);
+        assert_eq!(tries.swap(0, std::sync::atomic::Ordering::SeqCst), expected, "{host}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

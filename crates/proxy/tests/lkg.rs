@@ -27,6 +27,7 @@ use mesh::{
     control::{Control, Plan, Table},
     eventually, get, id,
     member::{Member, Running},
+    status,
     xds::{Speak, allow, cluster, direct, http, listener, member_chain, plain_chain, to, vhost},
 };
 use tokio::{
@@ -77,10 +78,6 @@ fn plan(service: &str, app: SocketAddr, text: &'static str) -> Plan {
 
 fn anywhere() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
-}
-
-fn status(answer: &str) -> u16 {
-    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
 }
 
 async fn ready(running: &Running) -> String {

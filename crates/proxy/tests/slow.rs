@@ -1,5 +1,6 @@
 //! F-PX-10: clients that are slow on purpose, in each place where one can be. Each is let go in its time, and those who
-//! are not slow notice nothing. A silent HTTP/2 client is not among them: it is ended by its missing answer to PING.
+//! are not slow notice nothing. A silent HTTP/2 client is not among them: it is ended by its missing answer to PING. The
+//! same with Envoy and HAProxy in our place, with the same times.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +10,7 @@
     reason = "tests stop at the first surprise"
 )]
 
+mod beside;
 mod mesh;
 
 use std::{
@@ -20,9 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use beside::{Limits, Origin, Peer, Way, figure};
 use envoy_types::pb::envoy::config::listener::v3::FilterChain;
 use mesh::{
-    Ca, LIMIT, Proxy, free_port, get, read_head,
+    Ca, LIMIT, Proxy, free_port, millis, status, try_head, usage,
     xds::{
         Speak, cluster, duration, http, listener, managed, member_chain, plain_chain, to_with_timeout, vhost,
     },
@@ -41,10 +44,6 @@ const SLACK: Duration = Duration::from_millis(3500);
 /// Of each kind.
 const SLOW_CLIENTS: usize = 40;
 
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
-}
-
 /// An origin of short answers, of one without end, and of one that waits for a whole body.
 async fn origin() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -54,17 +53,13 @@ async fn origin() -> SocketAddr {
             let (mut stream, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
                 loop {
-                    let mut head = Vec::new();
-                    while !head.ends_with(b"\r\n\r\n") {
-                        let Ok(byte) = stream.read_u8().await else { return };
-                        head.push(byte);
-                    }
-                    if head.starts_with(b"GET /endless") {
+                    let Some(head) = try_head(&mut stream).await else { return };
+                    if head.starts_with("GET /endless") {
                         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
                         while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
                         return;
                     }
-                    if head.starts_with(b"POST") {
+                    if head.starts_with("POST") {
                         let mut nobody_reads_the_end = Vec::new();
                         let _ = stream.read_to_end(&mut nobody_reads_the_end).await;
                         return;
@@ -80,15 +75,27 @@ async fn origin() -> SocketAddr {
     at
 }
 
-struct Edge {
+struct Edge<P> {
     plain: SocketAddr,
-    mtls: SocketAddr,
-    _proxy: Proxy,
+    tls: SocketAddr,
+    _proxy: P,
 }
 
-async fn edge() -> Edge {
+async fn beside_us(peer: Peer) -> Option<Edge<beside::Running>> {
     let app = origin().await;
-    let (plain, mtls) = (free_port(), free_port());
+    let (plain, tls) = (free_port(), free_port());
+    let way = |at, tls| {
+        let origins = vec![Origin { host: "*", at: app, http2: false }];
+        Way { at, speak: beside::Speak::Either, tls, origins }
+    };
+    let limits = Limits { wait: Some(ALLOWED), ..Limits::default() };
+    let running = peer.start_limited(&[way(plain, false), way(tls, true)], &limits)?;
+    Some(Edge { plain, tls, _proxy: running })
+}
+
+async fn edge() -> Edge<Proxy> {
+    let app = origin().await;
+    let (plain, tls) = (free_port(), free_port());
     let web = |name| {
         managed(
             http(name, vec![vhost("all", &["*"], vec![to_with_timeout("/", "app", Duration::ZERO)])], None),
@@ -103,7 +110,7 @@ async fn edge() -> Edge {
         transport_socket_connect_timeout: duration(ALLOWED),
         ..member_chain("p80.mesh.internal", &["h2", "http/1.1"], web("strict"))
     };
-    let mut inbound = listener("inbound", mtls, vec![strict]);
+    let mut inbound = listener("inbound", tls, vec![strict]);
     inbound = mesh::xds::changed(
         &inbound,
         |listener: &mut envoy_types::pb::envoy::config::listener::v3::Listener| {
@@ -116,7 +123,7 @@ async fn edge() -> Edge {
         clusters: vec![cluster("app", &[app], Speak::Http1, None)],
         ..StaticResources::default()
     };
-    Edge { plain, mtls, _proxy: Proxy::start("edge", resources) }
+    Edge { plain, tls, _proxy: Proxy::start("edge", resources) }
 }
 
 /// What a slow client does once it is connected.
@@ -174,41 +181,131 @@ impl Slow {
     }
 }
 
-/// Requests beside, until told to stop: how many, and the slowest.
-async fn others(at: SocketAddr, stop: Arc<AtomicBool>) -> (u32, Duration) {
-    let mut stream = TcpStream::connect(at).await.unwrap();
-    let (mut count, mut slowest) = (0, Duration::ZERO);
+/// Requests beside the slow ones.
+#[derive(Default)]
+struct Others {
+    count: u32,
+    lost: u32,
+    slowest: Duration,
+}
+
+/// Until told to stop.
+async fn others(at: SocketAddr, stop: Arc<AtomicBool>) -> Others {
+    let mut others = Others::default();
+    let mut stream = None;
     while !stop.load(Ordering::Relaxed) {
         let asked = Instant::now();
-        stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 200"), "a request beside is lost");
-        stream.read_exact(&mut [0; 2]).await.unwrap();
-        slowest = slowest.max(asked.elapsed());
-        count += 1;
+        let served = timeout(LIMIT, ask(at, &mut stream)).await.is_ok_and(|served| served.is_some());
+        others.slowest = others.slowest.max(asked.elapsed());
+        others.count += 1;
+        if !served {
+            others.lost += 1;
+            stream = None;
+        }
         tokio::time::sleep(millis(5)).await;
     }
-    (count, slowest)
+    others
+}
+
+/// On the connection that there is, or a new one; `None`: no good answer.
+async fn ask(at: SocketAddr, stream: &mut Option<TcpStream>) -> Option<()> {
+    if stream.is_none() {
+        *stream = Some(TcpStream::connect(at).await.ok()?);
+    }
+    let stream = stream.as_mut()?;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.ok()?;
+    let head = try_head(stream).await?;
+    stream.read_exact(&mut [0; 2]).await.ok()?;
+    (status(&head) == 200).then_some(())
+}
+
+struct Outcome {
+    /// By kind: how many are held for ever, and after what time the first was let go.
+    kinds: Vec<(Slow, usize, Option<Duration>)>,
+    others: Others,
+}
+
+async fn slow_clients(plain: SocketAddr, tls: SocketAddr) -> Outcome {
+    let stop = Arc::new(AtomicBool::new(false));
+    let beside = tokio::spawn(others(plain, Arc::clone(&stop)));
+    let clients =
+        KINDS.iter().flat_map(|kind| (0..SLOW_CLIENTS).map(move |_| tokio::spawn(kind.run((plain, tls)))));
+    let ended = futures_util::future::join_all(clients.collect::<Vec<_>>()).await;
+    stop.store(true, Ordering::Relaxed);
+    let kinds = ended.chunks(SLOW_CLIENTS).zip(KINDS).map(|(ended, kind)| {
+        let let_go: Vec<Duration> = ended.iter().filter_map(|one| one.as_ref().unwrap().ok()).collect();
+        (kind, SLOW_CLIENTS - let_go.len(), let_go.into_iter().min())
+    });
+    Outcome { kinds: kinds.collect(), others: beside.await.unwrap() }
+}
+
+impl Outcome {
+    fn tell(&self, who: &str) {
+        let held: Vec<String> = self
+            .kinds
+            .iter()
+            .filter(|(_, held, _)| *held > 0)
+            .map(|(kind, held, _)| format!("{held} of {}", kind.name))
+            .collect();
+        println!("F-PX-10 {who}: held {held:?}");
+        let count: usize = self.kinds.iter().map(|(_, held, _)| held).sum();
+        let line = format!("{} slow clients: held / others lost / slowest", SLOW_CLIENTS * KINDS.len());
+        let slowest = self.others.slowest.as_millis();
+        figure(&line, who, format!("{count} / {} of {} / {slowest} ms", self.others.lost, self.others.count));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_slow_is_let_go_and_nobody_else_notices() {
     let edge = edge().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let beside = tokio::spawn(others(edge.plain, Arc::clone(&stop)));
-    let at = (edge.plain, edge.mtls);
-    let clients = KINDS.iter().flat_map(|kind| (0..SLOW_CLIENTS).map(move |_| tokio::spawn(kind.run(at))));
-    let ended = futures_util::future::join_all(clients.collect::<Vec<_>>()).await;
-    stop.store(true, Ordering::Relaxed);
-    let (count, slowest) = beside.await.unwrap();
-    for (ended, kind) in ended.chunks(SLOW_CLIENTS).zip(KINDS) {
-        let ended: Vec<_> = ended.iter().map(|one| *one.as_ref().unwrap()).collect();
-        let held = ended.iter().filter(|one| one.is_err()).count();
-        assert_eq!(held, 0, "{}: {held} of {SLOW_CLIENTS} are held for ever", kind.name);
-        let first = ended.iter().filter_map(|one| one.ok()).min().unwrap();
+    let outcome = slow_clients(edge.plain, edge.tls).await;
+    outcome.tell("Weft");
+    for (kind, held, first) in &outcome.kinds {
+        assert_eq!(*held, 0, "{}: {held} of {SLOW_CLIENTS} are held for ever", kind.name);
+        let first = first.unwrap();
         println!("{}: let go after {first:?}", kind.name);
         assert!(first >= ALLOWED / 2, "the guard: {} was refused for something else, {first:?}", kind.name);
     }
+    let Others { count, lost, slowest } = outcome.others;
+    assert_eq!(lost, 0, "requests beside are lost");
     assert!(count > 50 && slowest < millis(1000), "{count} requests beside, the slowest {slowest:?}");
+}
+
+/// F-PX-10 with Envoy and HAProxy in our place.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_clients_beside_peers() {
+    for peer in Peer::ALL {
+        let Some(edge) = beside_us(peer).await else { return };
+        let outcome = slow_clients(edge.plain, edge.tls).await;
+        outcome.tell(peer.name());
+        assert!(outcome.others.count - outcome.others.lost > 50, "{peer:?} was not there");
+        let (held, _readers) = slow_readers(edge.plain).await;
+        tell_readers(peer.name(), held);
+    }
+}
+
+/// Clients that ask for much and read nothing; how many connections are held when it should be over.
+async fn slow_readers(at: SocketAddr) -> (usize, Vec<TcpStream>) {
+    let mut readers = Vec::new();
+    for _ in 0..SLOW_CLIENTS {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+        readers.push(stream);
+    }
+    // What is not read hides the end from the client, so the other side of its connection is looked at.
+    let asked = Instant::now();
+    let mut held = usage::connections(at);
+    assert!(held >= SLOW_CLIENTS, "the guard: {held} of them ask");
+    while held > 0 && asked.elapsed() < ALLOWED + SLACK {
+        tokio::time::sleep(millis(100)).await;
+        held = usage::connections(at);
+    }
+    assert!(asked.elapsed() >= ALLOWED / 2, "the guard: too early, {:?}", asked.elapsed());
+    (held, readers)
+}
+
+fn tell_readers(who: &str, held: usize) {
+    figure(&format!("{SLOW_CLIENTS} clients that do not read: held"), who, held);
 }
 
 /// Clients that ask for much and read nothing: the answer ends when its time is over, and what is held for them
@@ -216,27 +313,9 @@ async fn who_is_slow_is_let_go_and_nobody_else_notices() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_does_not_read_is_let_go() {
     let edge = edge().await;
-    let mut readers = Vec::new();
-    for _ in 0..SLOW_CLIENTS {
-        let mut stream = TcpStream::connect(edge.plain).await.unwrap();
-        stream.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-        readers.push(stream);
-    }
-    let open = async || {
-        let stats = get(edge._proxy.admin, "a", "/stats").await;
-        let line =
-            stats.lines().find(|line| line.starts_with("weft_open_connections{listener=web}")).unwrap();
-        line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()
-    };
-    let asked = Instant::now();
-    mesh::eventually("all of them ask", async || open().await >= SLOW_CLIENTS).await;
-    let mut left = SLOW_CLIENTS;
-    while left > 0 && asked.elapsed() < ALLOWED + SLACK {
-        tokio::time::sleep(millis(100)).await;
-        left = open().await;
-    }
-    assert_eq!(left, 0, "{left} are held for ever");
-    assert!(asked.elapsed() >= ALLOWED / 2, "the guard: too early, {:?}", asked.elapsed());
+    let (held, _readers) = slow_readers(edge.plain).await;
+    tell_readers("Weft", held);
+    assert_eq!(held, 0, "{held} are held for ever");
     // One that reads, if slowly, is served on.
     let mut stream = TcpStream::connect(edge.plain).await.unwrap();
     stream.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();

@@ -95,6 +95,11 @@ pub fn canonical(target: &str, slashes: Slashes) -> Result<Canonical<'_>, PathRe
         return Ok(Canonical { path: Cow::Borrowed(path), query });
     }
     let path = unescaped(path, slashes.escaped)?;
+    // Most dots are within names, as in a gRPC service's.
+    let merges = slashes.merge && path.contains("//");
+    if !merges && !path.contains("/.") {
+        return Ok(Canonical { path, query });
+    }
     let resolved = resolved(&path, slashes.merge);
     let path = if resolved == *path { path } else { Cow::Owned(resolved) };
     Ok(Canonical { path, query })

@@ -23,7 +23,7 @@ mod tests;
 
 pub use connection::{Connection, Event, Fault, Source};
 pub use frame::{PREFACE, Reason};
-pub use head::{HeadError, Protocol};
+pub use head::{HeadError, Protocol, RequestHead};
 pub use output::Output;
 pub use send::{OpenError, Read, Room};
 pub use settings::{Config, Credit, Role};

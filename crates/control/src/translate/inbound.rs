@@ -6,31 +6,26 @@
 //! connection is closed and counted. Otherwise a captured connection in the clear is known by where it was
 //! going, and any other gets the first HTTP port, or else the first port.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod authorization;
+mod filters;
+
+pub use filters::tcp_proxy;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::cluster::v3 as cluster;
-use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
-use envoy_types::pb::envoy::config::rbac::v3 as rbac;
-use envoy_types::pb::envoy::config::route::v3 as route;
-use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::{Rbac as HttpRbac, RbacPerRoute};
 use envoy_types::pb::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
-use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
-use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as NetworkRbac;
-use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
-use envoy_types::pb::google::protobuf as google;
 use weft_model::{MtlsMode, Protocol, Severity};
 
 use super::clusters::{Spoken, base, of_type};
-use super::manager::{self, Wanted};
-use super::policies::{self, Guarded, Rules};
-use super::proto::{Stamp, ads, any, duration, socket, uint32};
-use super::view::ProxyKind;
-use super::{Made, endpoints, names, rules, tls};
+use super::policies::{self, Guarded};
+use super::proto::{Stamp, any, duration, socket, uint32};
+use super::{Made, endpoints, names, tls};
 use crate::snapshot::{Instance, ServiceId, Snapshot, Target};
 
 /// How long a connection may take to say whether it is TLS.
@@ -44,14 +39,6 @@ const PLAIN: &str = "inbound|plain";
 
 /// What a caller offers by ALPN whose TCP connections come as tunnels. Who offers nothing sends them as they are.
 const TUNNELS: &str = "h2";
-
-/// What the filters are called by which an Envoy's routes give their rules.
-const AUDIT: &str = "weft.audit";
-const DENY: &str = "weft.deny";
-const ALLOW: &str = "weft.allow";
-
-/// Paths that mean one thing before they are made regular and another thing after it.
-const AMBIGUOUS: &str = ".*(//|%2[fF]|%5[cC]).*";
 
 /// A port of the app, and all that ends there.
 #[derive(Clone, Debug)]
@@ -77,7 +64,7 @@ pub fn build(made: &mut Made<'_>) {
         let cluster = app(made, *number, port);
         made.builder.message(cluster.name.clone(), &cluster);
         let rules = policies::rules(made, &port.guarded);
-        let filters = filters(made, *number, port, &rules);
+        let filters = filters::of_chain(made, *number, port, &rules);
         let http = port.protocol.is_http();
         if mode != MtlsMode::Disabled {
             let zone = &made.snapshot.zone;
@@ -87,7 +74,7 @@ pub fn build(made: &mut Made<'_>) {
             if !http && made.view.tunnels {
                 let name = format!("{}|{TUNNELS}", names::inbound(*number));
                 let by = Wish { protocol: Some(TUNNELS), ..by.clone() };
-                let filters = vec![tunnels(made, *number, port, &rules)];
+                let filters = vec![filters::tunnels(made, *number, port, &rules)];
                 encrypted.push(chain(made, name, by, Some(&[TUNNELS]), filters));
             }
             let alpn: &[&str] = if http { &["h2", "http/1.1"] } else { &[] };
@@ -262,199 +249,6 @@ fn app(made: &Made<'_>, number: u16, port: &AppPort) -> cluster::Cluster {
     });
     built.metadata = stamp(port).map(|stamp| stamp.metadata());
     built
-}
-
-fn filters(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> Vec<listener::Filter> {
-    if port.protocol.is_http() {
-        vec![http(made, number, port, rules)]
-    } else {
-        let mut filters = network_rbac(number, rules);
-        filters.push(tcp_proxy(
-            names::inbound(number),
-            tcp::tcp_proxy::ClusterSpecifier::Cluster(names::inbound(number)),
-            None,
-            made,
-        ));
-        filters
-    }
-}
-
-fn http(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener::Filter {
-    let name = names::inbound(number);
-    let route = route::Route {
-        name: made.view.id().to_string(),
-        r#match: Some(rules::everything()),
-        metadata: stamp(port).map(|stamp| stamp.metadata()),
-        action: Some(route::route::Action::Route(route::RouteAction {
-            cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(name)),
-            // The caller's proxy has the clock; two of them would only disagree.
-            timeout: Some(duration(Duration::ZERO)),
-            ..Default::default()
-        })),
-        ..Default::default()
-    };
-    manager(made, number, port, rules, route, false)
-}
-
-/// Streams of CONNECT, each a TCP connection to this port of the app, whatever name the caller gives. Who may open
-/// them is asked by the rules of bytes: of a CONNECT's head they know nothing.
-fn tunnels(made: &mut Made<'_>, number: u16, port: &AppPort, rules: &Rules) -> listener::Filter {
-    use route::route_action::upgrade_config::ConnectConfig;
-    let idle = made.snapshot.mesh.defaults.idle_timeout.get();
-    let route = route::Route {
-        name: made.view.id().to_string(),
-        r#match: Some(route::RouteMatch {
-            path_specifier: Some(route::route_match::PathSpecifier::ConnectMatcher(Default::default())),
-            ..Default::default()
-        }),
-        metadata: stamp(port).map(|stamp| stamp.metadata()),
-        action: Some(route::route::Action::Route(route::RouteAction {
-            cluster_specifier: Some(route::route_action::ClusterSpecifier::Cluster(names::inbound(number))),
-            timeout: Some(duration(Duration::ZERO)),
-            idle_timeout: Some(duration(idle)),
-            upgrade_configs: vec![route::route_action::UpgradeConfig {
-                upgrade_type: "CONNECT".to_owned(),
-                connect_config: Some(ConnectConfig::default()),
-                ..Default::default()
-            }],
-            ..Default::default()
-        })),
-        ..Default::default()
-    };
-    manager(made, number, port, rules, route, true)
-}
-
-/// The connection manager of an app's port, with the one route that there is.
-fn manager(
-    made: &mut Made<'_>,
-    number: u16,
-    port: &AppPort,
-    rules: &Rules,
-    route: route::Route,
-    tunnels: bool,
-) -> listener::Filter {
-    use hcm::http_connection_manager::RouteSpecifier;
-    let name = names::inbound(number);
-    let mut config = route::RouteConfiguration {
-        name: name.clone(),
-        virtual_hosts: vec![route::VirtualHost {
-            name: name.clone(),
-            domains: vec!["*".to_owned()],
-            routes: vec![route],
-            metadata: stamp(port).map(|stamp| stamp.metadata()),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    // An Envoy's connection keeps the filters with which it began until it is drained, by default for ten
-    // minutes: a policy there would let callers that are already connected go on. Routes are looked up anew
-    // for each request, so an Envoy has its policies at the routes. A Weft proxy looks up both.
-    let (routes, filters) = if made.view.kind == ProxyKind::Envoy {
-        for host in &mut config.virtual_hosts {
-            host.typed_per_filter_config = rbac_of_routes(rules);
-        }
-        made.builder.message(name.clone(), &config);
-        let rds = hcm::Rds { config_source: Some(ads()), route_config_name: name.clone() };
-        (RouteSpecifier::Rds(rds), rbac_for_routes())
-    } else {
-        (RouteSpecifier::RouteConfig(config), http_rbac(rules))
-    };
-    let wanted = Wanted {
-        stat_prefix: name,
-        routes,
-        filters,
-        paths_matter: rules.paths,
-        connect: false,
-        tunnels,
-        tell_caller: !tunnels,
-        // What a caller's framework adds must not cost the call; it must only not reach an app that misreads it.
-        underscores: HeadersWithUnderscoresAction::DropHeader,
-    };
-    manager::filter(&made.snapshot.mesh, wanted)
-}
-
-fn http_rbac(rules: &Rules) -> Vec<hcm::HttpFilter> {
-    let one = |rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
-        manager::http_filter("envoy.filters.http.rbac", any(&rbac_filter(rules, shadow)))
-    };
-    let audit = rules.audit.iter().map(|audit| one(None, Some(audit)));
-    let deny = rules.deny.iter().map(|deny| one(Some(deny), None));
-    audit.chain(deny).chain([one(Some(&rules.allow), None)]).collect()
-}
-
-fn rbac_filter(rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>) -> HttpRbac {
-    HttpRbac { rules: rules.cloned(), shadow_rules: shadow.cloned(), ..Default::default() }
-}
-
-/// The filters that take their rules from the route, always the same. A route that says nothing is let in
-/// by nobody.
-fn rbac_for_routes() -> Vec<hcm::HttpFilter> {
-    let nobody = rbac::Rbac::default();
-    let nothing = any(&rbac_filter(None, None));
-    vec![
-        manager::http_filter(AUDIT, nothing.clone()),
-        manager::http_filter(DENY, nothing),
-        manager::http_filter(ALLOW, any(&rbac_filter(Some(&nobody), None))),
-    ]
-}
-
-fn rbac_of_routes(rules: &Rules) -> HashMap<String, google::Any> {
-    let one = |name: &str, rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
-        (name.to_owned(), any(&RbacPerRoute { rbac: Some(rbac_filter(rules, shadow)) }))
-    };
-    let audit = rules.audit.iter().map(|audit| one(AUDIT, None, Some(audit)));
-    let mut deny = rules.deny.clone();
-    if rules.paths {
-        // That paths are merged and escaped slashes refused is a setting of the connection too, and one that
-        // is older than the first policy about paths lacks it.
-        let deny = deny.get_or_insert_with(|| rbac::Rbac {
-            action: rbac::rbac::Action::Deny as i32,
-            ..Default::default()
-        });
-        deny.policies.insert("weft/ambiguous-path".to_owned(), policies::paths_like(AMBIGUOUS));
-    }
-    let deny = deny.iter().map(|deny| one(DENY, Some(deny), None));
-    audit.chain(deny).chain([one(ALLOW, Some(&rules.allow), None)]).collect()
-}
-
-fn network_rbac(number: u16, rules: &Rules) -> Vec<listener::Filter> {
-    let one = |enforced: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
-        let filter = NetworkRbac {
-            rules: enforced.cloned(),
-            shadow_rules: shadow.cloned(),
-            stat_prefix: names::inbound(number),
-            ..Default::default()
-        };
-        listener::Filter {
-            name: "envoy.filters.network.rbac".to_owned(),
-            config_type: Some(listener::filter::ConfigType::TypedConfig(any(&filter))),
-        }
-    };
-    let audit = rules.audit.iter().map(|audit| one(None, Some(audit)));
-    let deny = rules.deny.iter().map(|deny| one(Some(deny), None));
-    audit.chain(deny).chain([one(Some(&rules.allow), None)]).collect()
-}
-
-/// A TCP proxy as a network filter; `tunnel` is the name that a CONNECT says, where connections go in tunnels.
-pub fn tcp_proxy(
-    stat_prefix: String,
-    to: tcp::tcp_proxy::ClusterSpecifier,
-    tunnel: Option<String>,
-    made: &Made<'_>,
-) -> listener::Filter {
-    let proxy = tcp::TcpProxy {
-        tunneling_config: tunnel
-            .map(|hostname| tcp::tcp_proxy::TunnelingConfig { hostname, ..Default::default() }),
-        stat_prefix,
-        cluster_specifier: Some(to),
-        idle_timeout: Some(duration(made.snapshot.mesh.defaults.idle_timeout.get())),
-        access_log: manager::access_log(&made.snapshot.mesh),
-        ..Default::default()
-    };
-    listener::Filter {
-        name: "envoy.filters.network.tcp_proxy".to_owned(),
-        config_type: Some(listener::filter::ConfigType::TypedConfig(any(&proxy))),
-    }
 }
 
 /// What a chain is chosen by.

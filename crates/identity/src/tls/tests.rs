@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod authority;
+mod known;
 mod matrix;
 mod outside;
 
@@ -118,6 +119,8 @@ fn two_members_meet_over_tls13_with_the_post_quantum_group() {
     assert_eq!(met.verdict(), "ok");
     assert_eq!(met.delivered(), 5);
     assert_eq!(met.server.protocol_version(), Some(ProtocolVersion::TLSv1_3));
+    let suite = met.server.negotiated_cipher_suite().map(|suite| suite.suite());
+    assert_eq!(suite, Some(CipherSuite::TLS13_AES_128_GCM_SHA256));
     assert_eq!(met.server.negotiated_key_exchange_group().unwrap().name(), NamedGroup::X25519MLKEM768);
     assert_eq!(met.client.alpn_protocol(), Some(&b"h2"[..]));
     assert_eq!(peer_id(met.server.peer_certificates().unwrap()).unwrap(), mesh.id("fe"));

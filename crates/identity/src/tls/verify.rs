@@ -6,6 +6,7 @@
 //! nothing.
 
 use super::Refusal;
+use super::known::{ChainName, KnownChains};
 use crate::bundle::Bundle;
 use crate::certificate::Leaf;
 use crate::spiffe::SpiffeId;
@@ -54,6 +55,7 @@ pub struct PeerVerifier {
     expected: IdentityMatch,
     peer: Peer,
     algorithms: WebPkiSupportedAlgorithms,
+    known: KnownChains,
 }
 
 impl PeerVerifier {
@@ -75,7 +77,7 @@ impl PeerVerifier {
 
     fn new(bundle: Bundle, expected: IdentityMatch, peer: Peer) -> PeerVerifier {
         let algorithms = super::provider().signature_verification_algorithms;
-        PeerVerifier { bundle, expected, peer, algorithms }
+        PeerVerifier { bundle, expected, peer, algorithms, known: KnownChains::default() }
     }
 
     /// Verifies a chain at a moment; who the peer is.
@@ -85,10 +87,7 @@ impl PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<SpiffeId, Refusal> {
-        let bytes = leaf.len() + intermediates.iter().map(|certificate| certificate.len()).sum::<usize>();
-        if intermediates.len() >= CHAIN_CERTIFICATES_MAX || bytes > CHAIN_BYTES_MAX {
-            return Err(Refusal::ChainTooLong);
-        }
+        check_length(leaf, intermediates)?;
         self.check_chain(leaf, intermediates, now)?;
         let leaf = Leaf::parse(leaf).map_err(|_| Refusal::BadCertificate)?;
         self.check_usage(&leaf)?;
@@ -101,6 +100,25 @@ impl PeerVerifier {
             true => Ok(id),
             false => Err(Refusal::OtherId { id: id.to_string() }),
         }
+    }
+
+    /// As [`verify`](PeerVerifier::verify), but for a chain that was found good before only its time is asked for.
+    pub(super) fn believe(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        check_length(leaf, intermediates)?;
+        let name = ChainName::of(leaf, intermediates);
+        if name.as_ref().is_some_and(|name| self.known.holds(name, now)) {
+            return Ok(());
+        }
+        self.verify(leaf, intermediates, now)?;
+        if let Some(name) = name {
+            self.known.learn(name, leaf, intermediates);
+        }
+        Ok(())
     }
 
     fn check_chain(
@@ -157,6 +175,15 @@ impl PeerVerifier {
     }
 }
 
+/// Before anything else is done with it.
+fn check_length(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<(), Refusal> {
+    let bytes = leaf.len() + intermediates.iter().map(|certificate| certificate.len()).sum::<usize>();
+    match intermediates.len() >= CHAIN_CERTIFICATES_MAX || bytes > CHAIN_BYTES_MAX {
+        true => Err(Refusal::ChainTooLong),
+        false => Ok(()),
+    }
+}
+
 /// The one identity of a leaf.
 pub(super) fn identity(leaf: &Leaf) -> Result<SpiffeId, Refusal> {
     match &leaf.uris[..] {
@@ -184,7 +211,7 @@ impl ServerCertVerifier for PeerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.verify(end_entity, intermediates, now)?;
+        self.believe(end_entity, intermediates, now)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -227,7 +254,7 @@ impl ClientCertVerifier for PeerVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.verify(end_entity, intermediates, now)?;
+        self.believe(end_entity, intermediates, now)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -251,5 +278,16 @@ impl ClientCertVerifier for PeerVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+impl PeerVerifier {
+    pub(super) fn known(&self) -> usize {
+        self.known.len()
+    }
+
+    pub(super) fn pretend_to_know(&self, chain: &[CertificateDer<'_>]) {
+        self.known.learn(ChainName::of(&chain[0], &chain[1..]).unwrap(), &chain[0], &chain[1..]);
     }
 }

@@ -175,8 +175,10 @@ fn buffers_change_places() {
     let mut seen = std::collections::HashSet::new();
     for number in 1..=50 {
         line(&open[0], &"x".repeat(1000));
-        logs.flush();
-        wait_for("a line", || lines(&path) == number);
+        wait_for("a line", || {
+            logs.flush(); // its buffer may still be with the writer
+            lines(&path) == number
+        });
         if number > 2 {
             let waiting = open[0].waiting.borrow();
             assert!(waiting.is_empty());

@@ -12,11 +12,12 @@ fn size_of_future<A, B, C, D, E, F, R>(_: impl Fn(A, B, C, D, E, F) -> R) -> usi
 #[test]
 fn what_a_connection_holds_stays_within_its_budget() {
     let sizes = [
-        ("a connection's task", size_of_future(serve), 3072),
-        ("its peer", size_of::<Peer>(), 640),
+        ("a connection's task", size_of_future(serve), 384),
+        ("its peer", size_of::<Peer>(), 432),
+        ("its codec, HTTP/1", size_of::<h1::shared::Shared>(), 256),
         ("its request's record, in a room of the worker's", size_of::<crate::record::Recording>(), 8),
         ("that room", size_of::<Option<RequestRecord>>(), 1024),
-        ("a stream with its first bytes", size_of::<Prefixed<TcpStream>>(), 80),
+        ("a stream", size_of::<TcpStream>(), 40),
         ("a stream, whatever it is", size_of::<Stream>(), 16),
         ("its places in the counts", size_of::<Slot>(), 64),
         ("its timer", size_of::<crate::http::timer::Timer>(), 8),

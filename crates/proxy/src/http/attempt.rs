@@ -23,7 +23,7 @@ use crate::{
         cluster::{ClusterState, EndpointState},
         connect::{ConnectError, Dial},
         limits::Raised,
-        pool::{Held, Lease, Opening, Version as PoolVersion},
+        pool::{Held, InUse, Lease, Opening, Version as PoolVersion},
         tls::Alpn,
     },
 };
@@ -105,24 +105,23 @@ async fn send(
         Lease::H1 { connection, generation, reused } => {
             let mut target = target;
             match exchange(&connection, &mut target, body.next_try(), false).await {
-                Ok(response) => Ok(Answered {
-                    response,
-                    lease: Lease::H1 { connection, generation, reused },
-                    head: Some(target),
-                }),
+                Ok(response) => {
+                    Ok(Answered { response, lease: InUse::H1 { connection, generation }, head: Some(target) })
+                }
                 Err(failed) => Err(Broken::h1(&failed, target, reused)),
             }
         }
-        Lease::H2 { mut sender, stream, reused } => {
-            let Some(absolute) = target.absolute(cluster.cluster.tls.is_some()) else {
+        Lease::H2 { mut sender, stream, .. } => {
+            let mut target = target;
+            if !target.has_authority() {
                 let reason = "the authority cannot be sent over HTTP/2".to_owned();
                 return Err(Broken::connect(&ConnectError::Settings { reason }, Some(target)));
-            };
-            match sender.exchange(target.into_h2(absolute), body.next_try()).await {
+            }
+            match sender.exchange(&mut target, cluster.cluster.tls.is_some(), body.next_try()).await {
                 Ok(response) => {
-                    Ok(Answered { response, lease: Lease::H2 { sender, stream, reused }, head: None })
+                    Ok(Answered { response, lease: InUse::H2 { _stream: stream }, head: Some(target) })
                 }
-                Err(failed) => Err(Broken::h2(failed)),
+                Err(failed) => Err(Broken::h2(&failed, Some(target))),
             }
         }
     }
@@ -149,8 +148,11 @@ pub async fn send_copy(
             status.map_err(|failed| explain(&failed.cause))
         }
         Lease::H2 { mut sender, stream: _counted, .. } => {
-            let absolute = target.absolute(cluster.cluster.tls.is_some()).ok_or("no authority")?;
-            let response = sender.exchange(target.into_h2(absolute), body).await;
+            let mut target = target;
+            if !target.has_authority() {
+                return Err("no authority".to_owned());
+            }
+            let response = sender.exchange(&mut target, cluster.cluster.tls.is_some(), body).await;
             response.map(|response| response.status()).map_err(|failed| explain(&failed.cause))
         }
     }
@@ -254,7 +256,7 @@ async fn queued(
 /// The answer's head, and the connection that its body comes on.
 pub struct Answered {
     pub response: Response<Inbound>,
-    pub lease: Lease,
-    /// What was sent, for another try; HTTP/2 uses it up.
+    pub lease: InUse,
+    /// What was sent, for another try.
     pub head: Option<Target>,
 }

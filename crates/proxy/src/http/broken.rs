@@ -102,11 +102,10 @@ impl Broken {
     }
 
     /// An exchange over HTTP/2 without an answer.
-    pub fn h2(failed: h2::client::Failed) -> Broken {
-        let h2::client::Failed { cause, unsent, head } = failed;
-        let text = explain(&cause);
-        let head = head.map(Target::from_unsent);
-        let error = match &cause {
+    pub fn h2(failed: &h2::client::Failed, head: Option<Target>) -> Broken {
+        let h2::client::Failed { cause, unsent } = failed;
+        let (text, unsent) = (explain(cause), *unsent);
+        let error = match cause {
             h2::client::Cause::Http2(error) => error,
             h2::client::Cause::Request(_) => {
                 return Broken {

@@ -30,7 +30,6 @@ use crate::{
         cluster::{ClusterState, EndpointState},
         limits::{Raised, thresholds},
         outlier::Outcome,
-        pool::Version as PoolVersion,
         probe::{self, is_health_check},
     },
     worker::Direction,
@@ -135,6 +134,7 @@ pub async fn forward(
     let mut tried: smallvec::SmallVec<[SocketAddr; TRIED_MAX]> = smallvec::SmallVec::new();
     let to_member = record.cluster.as_ref().is_some_and(|labels| labels.member.is_some());
     let mut retrying: Option<Raised> = None;
+    let host = target.host.clone();
     loop {
         record.tries += 1;
         let Some(endpoint) = cluster.pick(&tried, peer.worker.random(), peer.original()) else {
@@ -143,8 +143,9 @@ pub async fn forward(
         record.upstream_host = Some(endpoint.address);
         record.raised[2] = Some(Raised::new(&endpoint.active));
         let method = target.method.clone();
-        let last_try = record.tries > policy.retries_max || !cluster.counts.may_retry(limits);
-        let spare = (!last_try && loses_head(policy, cluster)).then(|| target.clone());
+        let last_try = record.tries > policy.retries_max;
+        // Every try gives its head back, but one that is cut off by its own time.
+        let spare = (!last_try && policy.per_try_timeout.is_some()).then(|| target.clone());
         let end = match policy.per_try_timeout.filter(|limit| !limit.is_zero()) {
             Some(limit) => {
                 Some(deadline.map_or(Instant::now() + limit, |end| end.min(Instant::now() + limit)))
@@ -196,7 +197,10 @@ pub async fn forward(
         };
         let (spare, ended) = ended.spare(spare);
         match (decision, spare) {
-            (Decision::Retry { after }, Some(again)) if !ended.is_last() => {
+            (Decision::Retry { after }, Some(again))
+                if !ended.is_last()
+                    && (elsewhere || retrying.is_some() || cluster.counts.may_retry(limits)) =>
+            {
                 if tried.len() < TRIED_MAX {
                     tried.push(endpoint.address);
                 }
@@ -209,6 +213,7 @@ pub async fn forward(
                     tokio::time::sleep(after).await;
                 }
                 target = again;
+                target.host = host.clone(); // the last endpoint's name may stand there
             }
             (decision, _) => {
                 let exhausted = decision == Decision::GiveUp(Why::Exhausted) && record.tries > 1;
@@ -343,12 +348,6 @@ impl Times {
         };
         Times { head, whole, idle: outgoing.idle_timeout() }
     }
-}
-
-/// A copy of the head costs about as much as reading it did, so it is made only where a try may end with the head gone:
-/// on HTTP/2, where a stream can be refused after its head was sent, and where tries have a time of their own.
-fn loses_head(policy: &RetryPolicy, cluster: &ClusterState) -> bool {
-    policy.per_try_timeout.is_some() || cluster.version(Version::HTTP_2) == PoolVersion::Http2
 }
 
 fn failure_status(response: &Response<Inbound>, is_grpc: bool) -> Option<Failure> {

@@ -16,12 +16,11 @@ use http_body::Body as _;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use weft_routing::{
-    ConnectionLife, EditPart, HeaderEdit, HttpFilter, RequireTls, RouteAction, StripPort, VirtualHost,
-    authorize, host,
+    EditPart, HeaderEdit, HttpFilter, RequireTls, RouteAction, StripPort, VirtualHost, authorize, host,
     matcher::{HeadView, apply_edits},
     path::{self, Slashes},
 };
-use weft_wire::http1::{Limits, Refusal as NoRequest};
+use weft_wire::http1::Refusal as NoRequest;
 
 use super::{
     body::{RequestBody, ResponseBody},
@@ -442,13 +441,9 @@ impl LogFields {
 /// There is no table yet: says so to each request of the connection.
 pub async fn answer_unconfigured(worker: &Rc<Worker>, stream: TcpStream) {
     let settings = Settings {
-        worker,
-        drain: worker.drain(Role::Outbound),
-        limits: Limits::DEFAULT,
-        life: ConnectionLife::default(),
-        idle_timeout: h1::IDLE_TIMEOUT,
-        head_timeout: h1::HEAD_TIMEOUT,
-        write_timeout: Some(h1::IDLE_TIMEOUT),
+        worker: Rc::clone(worker),
+        drain: Rc::clone(worker.drain(Role::Outbound)),
+        bounds: Rc::default(),
     };
     h1::server::serve(Box::new(stream), BytesMut::new(), settings, |_| async {
         let text = Bytes::from_static(b"the proxy has no configuration yet\n");

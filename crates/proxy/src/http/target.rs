@@ -2,17 +2,14 @@
 
 use std::net::SocketAddr;
 
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
-    header::HOST,
-    request::Parts,
-    uri::{Authority, PathAndQuery, Scheme},
-};
-use weft_routing::{HostRewrite, matcher::Picked};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header::HOST, request::Parts, uri::PathAndQuery};
+use weft_routing::{HostRewrite, host, matcher::Picked};
 
 use super::{
     forward::{Hop, Outgoing},
     forwarded,
+    h1::io::copied,
+    h2::codec::RequestHead,
     headers::remove_hop_by_hop,
     request::{CanonicalHead, edit},
 };
@@ -133,7 +130,7 @@ impl Outgoing<'_> {
     fn host(&self, head: &CanonicalHead, path: &PathAndQuery, headers: &mut HeaderMap) -> HeaderValue {
         let sent = headers.remove(HOST).filter(|host| host.as_bytes() == head.authority().as_bytes());
         let own = sent
-            .or_else(|| HeaderValue::from_str(head.authority()).ok())
+            .or_else(|| HeaderValue::from_maybe_shared(copied(head.authority().as_bytes())).ok())
             .unwrap_or(HeaderValue::from_static(""));
         let new = match self.host_rewrite() {
             // The endpoint's name is known once it is chosen.
@@ -153,32 +150,20 @@ impl Outgoing<'_> {
 }
 
 impl Target {
-    /// The absolute form that HTTP/2 wants; `None` if the host is no authority.
-    pub fn absolute(&self, tls: bool) -> Option<Uri> {
-        let mut uri = http::uri::Parts::default();
-        uri.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.authority = Some(Authority::try_from(self.host.as_bytes()).ok()?);
-        uri.path_and_query = Some(self.path.clone());
-        Uri::from_parts(uri).ok()
+    /// Whether the host can be an authority: an edit may have made it anything.
+    pub fn has_authority(&self) -> bool {
+        std::str::from_utf8(self.host.as_bytes()).is_ok_and(|host| host::canonical(host).is_ok())
     }
 
-    pub fn into_h2(self, absolute: Uri) -> Request<()> {
-        let mut request = Request::new(());
-        *request.method_mut() = self.method;
-        *request.uri_mut() = absolute;
-        *request.headers_mut() = self.headers;
-        *request.version_mut() = Version::HTTP_2;
-        request
-    }
-
-    pub fn from_unsent(request: Request<()>) -> Target {
-        let (parts, _) = request.into_parts();
-        let host = parts.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
-        Target {
-            method: parts.method,
-            host: host.unwrap_or(HeaderValue::from_static("")),
-            path: parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
-            headers: parts.headers,
+    /// The head as HTTP/2 says it.
+    pub fn h2_head(&self, tls: bool) -> RequestHead<'_> {
+        RequestHead {
+            method: &self.method,
+            scheme: if tls { "https" } else { "http" },
+            authority: Some(self.host.as_bytes()),
+            path: self.path.as_str(),
+            protocol: None,
+            headers: &self.headers,
         }
     }
 }

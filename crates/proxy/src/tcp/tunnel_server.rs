@@ -34,6 +34,8 @@ use crate::{
     worker::Direction,
 };
 
+/// A caller that was asked to leave, and has no tunnel open, leaves by then.
+const LEAVING_TIME: Duration = Duration::from_secs(5);
 /// No limit; a hundred years.
 const FOR_EVER: Duration = Duration::from_secs(3600 * 24 * 36500);
 
@@ -78,6 +80,7 @@ where
     let mut ticks =
         tokio::time::interval((idle_timeout / 2).clamp(Duration::from_millis(50), HEAD_TIMEOUT / 2));
     let mut leaving = false;
+    let mut left_since: Option<Instant> = None;
     loop {
         tokio::select! {
             accepted = poll_fn(|cx| connection.poll_accept(cx)) => match accepted {
@@ -94,7 +97,16 @@ where
                 leaving = true;
                 connection.leave();
             }
-            _ = ticks.tick(), if !leaving => {
+            _ = ticks.tick() => {
+                if leaving {
+                    // It may never say that it has read our GOAWAY.
+                    if connection.has_streams() {
+                        left_since = None;
+                    } else if left_since.get_or_insert_with(Instant::now).elapsed() >= LEAVING_TIME {
+                        return;
+                    }
+                    continue;
+                }
                 let limit = peer.worker.settings.overload.idle_limit(idle_timeout);
                 if peer.open_requests.get() > 0 {
                     unused_since = None;

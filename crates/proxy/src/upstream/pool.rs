@@ -93,6 +93,12 @@ pub enum Lease {
     H2 { sender: h2::client::Sender, stream: StreamCount, reused: bool },
 }
 
+/// What the rest of an answer needs of it.
+pub enum InUse {
+    H1 { connection: Rc<Connection>, generation: u64 },
+    H2 { _stream: StreamCount },
+}
+
 /// Counts one stream of a shared connection until it is dropped.
 pub struct StreamCount(Rc<h2::client::State>);
 

@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, Request, Uri, uri::Authority};
+use http::{HeaderMap, Method, uri::Authority};
 
 use super::{
     connect::{ConnectError, Dial, Stream, TlsSettings, connect},
@@ -23,7 +23,7 @@ use super::{
     pool::UNANSWERED_MAX,
 };
 use crate::{
-    http::h2::codec::{Client, Requests, Role},
+    http::h2::codec::{Client, RequestHead, Requests, Role},
     tcp::tunnel::{Tunnel, Windows},
 };
 
@@ -205,10 +205,15 @@ impl Shared {
         self.last_used.set(Instant::now());
         let requests = self.requests.clone();
         poll_fn(|cx| requests.poll_ready(cx)).await.map_err(|_| Unopened::Unread)?;
-        let mut request = Request::new(());
-        *request.method_mut() = Method::CONNECT;
-        *request.uri_mut() = Uri::from(authority.clone());
-        let (answer, send) = requests.open(request, false).map_err(|_| Unopened::Unread)?;
+        let head = RequestHead {
+            method: &Method::CONNECT,
+            scheme: "",
+            authority: Some(authority.as_str().as_bytes()),
+            path: "",
+            protocol: None,
+            headers: &HeaderMap::new(),
+        };
+        let (answer, send) = requests.open(head, false).map_err(|_| Unopened::Unread)?;
         let (answer, received) = answer.await.map_err(|source| match source.is_unprocessed() {
             true => Unopened::Unread,
             false => Unopened::Failed(ConnectError::Tunnel { address, source }),

@@ -7,7 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use weft_proxy::static_config::StaticResources;
 
 use crate::{
-    beside::{Peer, Speak as PeerSpeak},
+    beside::{Peer, Speak as PeerSpeak, figure},
     edge::Edge,
     h2::{Client, End, GET},
     mesh::{
@@ -154,6 +154,10 @@ fn forwarded(at: std::net::SocketAddr, cases: &[Case]) -> Vec<&'static str> {
     passed
 }
 
+fn line(cases: usize) -> String {
+    format!("{cases} HTTP/2 requests: forwarded / unreadable at the origin")
+}
+
 /// S-H2-02 with Envoy and HAProxy in our place, to an HTTP/1 origin.
 #[test]
 fn downgrades_beside_peers() {
@@ -173,6 +177,7 @@ fn downgrades_beside_peers() {
             cases.len(),
             odd.len()
         );
+        figure(&line(cases.len()), peer.name(), format!("{} / {}", passed.len(), odd.len()));
         assert!(passed.contains(&"ok"), "{peer:?} was not there");
     }
 }
@@ -220,6 +225,8 @@ fn downgrades_smuggle_nothing() {
         passed[0],
         passed[1]
     );
+    let problems = events.iter().filter(|event| matches!(event, Event::Problem(_) | Event::Cut)).count();
+    figure(&line(cases.len()), "Weft", format!("{} / {problems}", passed[0].len()));
     assert!(cases.len() >= 46);
     assert_eq!(passed, [MAY_PASS, MAY_PASS]);
     let problems: Vec<_> =

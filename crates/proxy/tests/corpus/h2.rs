@@ -1,7 +1,7 @@
 //! An HTTP/2 client that writes whatever it is told: raw frames, HPACK as literals only.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
@@ -72,6 +72,8 @@ pub fn integer(out: &mut Vec<u8>, first: u8, bits: u32, value: usize) {
 
 pub struct Client {
     pub stream: TcpStream,
+    /// The other side has ended the connection, and all that it said was read.
+    pub closed: bool,
     bytes: Vec<u8>,
 }
 
@@ -79,7 +81,7 @@ impl Client {
     /// Connects, sends preface and settings; header tables are off, so that answers can be read without one.
     pub fn connect(to: SocketAddr, settings: &[(u16, u32)]) -> Client {
         let stream = crate::edge::connect(to);
-        let mut client = Client { stream, bytes: Vec::new() };
+        let mut client = Client { stream, closed: false, bytes: Vec::new() };
         let mut payload = Vec::new();
         for (id, value) in settings.iter().chain(&[(1, 0)]) {
             payload.extend_from_slice(&id.to_be_bytes());
@@ -113,7 +115,13 @@ impl Client {
             let mut buffer = [0; 16 * 1024];
             match self.stream.read(&mut buffer) {
                 Ok(count @ 1..) => self.bytes.extend_from_slice(&buffer[..count]),
-                _ => return None,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    return None;
+                }
+                _ => {
+                    self.closed = true;
+                    return None;
+                }
             }
         }
     }

@@ -11,10 +11,11 @@
     reason = "tests stop at the first surprise, on threads of their own"
 )]
 
+#[path = "../beside/mod.rs"]
+mod beside;
 #[path = "../mesh/mod.rs"]
 mod mesh;
 
-mod beside;
 mod downgrade;
 mod edge;
 mod floods;
@@ -22,6 +23,7 @@ mod grpc;
 mod h2;
 mod h2spec;
 mod http2;
+mod ledger;
 mod models;
 mod oracle;
 mod request_cases;

@@ -17,7 +17,7 @@ use std::{
 use weft_proxy::static_config::StaticResources;
 
 use crate::{
-    beside::{End, Peer, Running, Speak as PeerSpeak},
+    beside::{End, Peer, Running, Speak as PeerSpeak, at_length, figure},
     edge::{Edge, answers, exchange_until},
     mesh::xds::{Speak, cluster, http, listener, plain_chain, to, vhost},
     oracle::{Event, Oracle},
@@ -264,6 +264,14 @@ impl Tally {
         self.of.get(&verdict).copied().unwrap_or(0)
     }
 
+    /// For the table of all corpora.
+    fn tell(&self, what: &str, proxy: &str) {
+        let of =
+            [Verdict::Ambiguous, Verdict::Lenient, Verdict::FalseReject].map(|verdict| self.count(verdict));
+        let line = format!("{what}: ambiguous / lenient / well-formed refused");
+        figure(&line, proxy, format!("{} / {} / {}", of[0], of[1], of[2]));
+    }
+
     fn line(&self, what: &str, proxy: &str) -> String {
         let count = |verdict| self.count(verdict);
         format!(
@@ -297,7 +305,7 @@ fn mutants(lanes: &Lanes, count: usize, seed: u64) -> Vec<(Verdict, String)> {
     })
 }
 
-fn seed() -> u64 {
+pub fn seed() -> u64 {
     std::env::var("WEFT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_260_801)
 }
 
@@ -307,6 +315,7 @@ fn the_request_corpus() {
     let verdicts = corpus(&Lanes::start(6));
     let tally = Tally::new(verdicts.iter().map(|(_, (verdict, _))| verdict));
     println!("S-H1-01\n{}\n{}", Tally::HEAD, tally.line("requests", "Weft"));
+    tally.tell(&corpus_line(), "Weft");
     let of = |wanted: Verdict| {
         verdicts.iter().filter(move |(_, (verdict, _))| *verdict == wanted).collect::<Vec<_>>()
     };
@@ -331,6 +340,7 @@ fn the_request_corpus_beside_peers() {
         let verdicts = corpus(&lanes);
         let tally = Tally::new(verdicts.iter().map(|(_, (verdict, _))| verdict));
         println!("{}", tally.line("requests", peer.name()));
+        tally.tell(&corpus_line(), peer.name());
         for (name, (verdict, why)) in &verdicts {
             if matches!(verdict, Verdict::Ambiguous | Verdict::FalseReject) {
                 println!("  {verdict:?}: {name}: {why}");
@@ -339,6 +349,7 @@ fn the_request_corpus_beside_peers() {
         let mutants = mutants(&lanes, mutants_beside(), seed());
         let wild = Tally::new(mutants.iter().map(|(verdict, _)| verdict));
         println!("{}", wild.line("mutants", peer.name()));
+        figure(&mutants_line(mutants.len()), peer.name(), wild.count(Verdict::Ambiguous));
         for (_, why) in mutants.iter().filter(|(verdict, _)| *verdict == Verdict::Ambiguous).take(5) {
             println!("  {why}");
         }
@@ -396,7 +407,15 @@ const MUTANTS: usize = 20_000;
 const MUTANTS_BESIDE: usize = 3_000;
 
 fn mutants_beside() -> usize {
-    std::env::var("WEFT_MUTANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(MUTANTS_BESIDE)
+    if at_length() { MUTANTS } else { MUTANTS_BESIDE }
+}
+
+fn corpus_line() -> String {
+    format!("{} requests", CASES.len())
+}
+
+fn mutants_line(count: usize) -> String {
+    format!("{count} mutants of them: ambiguous")
 }
 
 /// S-H1-02: seeded mutations never make a request that two readers take for two.
@@ -407,12 +426,13 @@ fn mutations_are_never_ambiguous() {
     let mutants = mutants(&Lanes::start(6), MUTANTS, seed);
     let tally = Tally::new(mutants.iter().map(|(verdict, _)| verdict));
     println!("{}\n{}", Tally::HEAD, tally.line("mutants", "Weft"));
+    figure(&mutants_line(MUTANTS), "Weft", tally.count(Verdict::Ambiguous));
     let found: Vec<&String> =
         mutants.iter().filter(|(verdict, _)| *verdict == Verdict::Ambiguous).map(|(_, why)| why).collect();
     assert!(found.is_empty(), "seed {seed}: {found:#?}");
 }
 
-fn mutate(mut bytes: Vec<u8>, random: &mut fastrand::Rng) -> Vec<u8> {
+pub fn mutate(mut bytes: Vec<u8>, random: &mut fastrand::Rng) -> Vec<u8> {
     const SPACES: &[u8] = b" \t\x0b\x0c\xa0\x85\0\r\n";
     for _ in 0..random.usize(1..=3) {
         let at = random.usize(..bytes.len().max(1));

@@ -17,7 +17,7 @@ use weft_proxy::static_config::StaticResources;
 use weft_testkit::eventually;
 
 use crate::{
-    beside::{End, Peer, Speak as PeerSpeak},
+    beside::{End, Peer, Speak as PeerSpeak, figure},
     edge::{Answer, Edge, answers, connect, exchange_until, find},
     mesh::{
         LIMIT, free_port,
@@ -221,6 +221,13 @@ struct Outcome {
 impl Outcome {
     const HEAD: &str = "                       cases  foreign bytes  truncated as whole  lenient  well-formed lost  refused  forwarded";
 
+    /// For the table of all corpora.
+    fn tell(&self, proxy: &str) {
+        let line = format!("{} bad answers: foreign bytes / cut as whole / lenient / lost", BEHAVIOURS.len());
+        let of = [self.spoilt.len(), self.truncated.len(), self.lenient.len(), self.lost.len()];
+        figure(&line, proxy, format!("{} / {} / {} / {}", of[0], of[1], of[2], of[3]));
+    }
+
     fn line(&self, proxy: &str) -> String {
         format!(
             "{:<12} {proxy:<9} {:>5} {:>14} {:>19} {:>8} {:>17} {:>8} {:>10}",
@@ -288,6 +295,7 @@ fn bad_answers_stay_with_their_request() {
     });
     let outcome = run(at, None, &written);
     println!("S-H1-04\n{}\n{}", Outcome::HEAD, outcome.line("Weft"));
+    outcome.tell("Weft");
     assert!(BEHAVIOURS.len() >= 40);
     assert_eq!(outcome.spoilt, Vec::<String>::new());
     assert_eq!((&outcome.truncated, &outcome.lost), (&vec![], &vec![]));
@@ -304,6 +312,7 @@ fn bad_answers_beside_peers() {
         let Some(_running) = peer.start(PeerSpeak::Http1, &[(at, oracle.address)]) else { return };
         let outcome = run(at, Some(peer), &written);
         println!("{}", outcome.line(peer.name()));
+        outcome.tell(peer.name());
         println!(
             "  truncated {:?}, lenient {:?}, lost {:?}",
             outcome.truncated, outcome.lenient, outcome.lost

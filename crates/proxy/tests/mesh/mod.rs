@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod member;
+pub mod usage;
 pub mod xds;
 
 use std::{
@@ -319,14 +320,35 @@ pub async fn get(to: SocketAddr, host: &str, path: &str) -> String {
     send(to, &format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await
 }
 
-/// Reads an answer's head from a connection that stays open.
-pub async fn read_head(stream: &mut TcpStream) -> String {
+/// Reads a head from a connection that stays open; `None` where that ends before.
+pub async fn try_head(stream: &mut TcpStream) -> Option<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        let byte = tokio::time::timeout(LIMIT, stream.read_u8()).await.expect("a head in time");
-        head.push(byte.unwrap());
+        head.push(stream.read_u8().await.ok()?);
     }
-    String::from_utf8(head).unwrap()
+    Some(String::from_utf8_lossy(&head).into_owned())
+}
+
+/// Reads an answer's head from a connection that stays open.
+pub async fn read_head(stream: &mut TcpStream) -> String {
+    tokio::time::timeout(LIMIT, try_head(stream)).await.expect("a head in time").expect("a whole head")
+}
+
+/// Of an answer; 0: it is none.
+pub fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+}
+
+pub fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The sum of the lines that begin so, by the admin page, which must answer at once at any load.
+pub async fn metric(admin: SocketAddr, name: &str) -> u64 {
+    let asked = tokio::time::timeout(Duration::from_secs(2), get(admin, "a", "/stats"));
+    let stats = asked.await.expect("the admin page answers");
+    let lines = stats.lines().filter(|line| line.starts_with(name));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// Waits until it holds.

@@ -5,7 +5,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
@@ -17,7 +17,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, setrlimit};
 use weft_proxy::{Config, static_config::StaticResources};
 
 use crate::mesh::{
-    LIMIT, free_port,
+    LIMIT, free_port, usage,
     xds::{Speak, cluster, http, listener, plain_chain, tcp, to, vhost},
 };
 
@@ -107,10 +107,9 @@ impl Process {
         writeln!(self.stdin, "{bytes}").unwrap();
     }
 
-    /// Resident memory.
+    /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
-        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+        usage::resident(self.child.id())
     }
 
     /// Its exit code, once it has ended.
@@ -130,18 +129,7 @@ impl Process {
 
     /// CPU time so far.
     pub fn cpu(&self) -> Duration {
-        let mut stat = String::new();
-        let file = format!("/proc/{}/stat", self.child.id());
-        std::fs::File::open(file).unwrap().read_to_string(&mut stat).unwrap();
-        let fields: Vec<u64> = stat
-            .rsplit(')')
-            .next()
-            .unwrap()
-            .split_whitespace()
-            .filter_map(|field| field.parse().ok())
-            .collect();
-        // After the state's letter: user and system time are the 11th and 12th numbers, in hundredths.
-        Duration::from_millis((fields[10] + fields[11]) * 10)
+        usage::cpu(self.child.id())
     }
 }
 

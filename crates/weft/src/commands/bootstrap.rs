@@ -63,10 +63,10 @@ struct EnvoyArgs {
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     app_address: IpAddr,
     /// The port for traffic from other members.
-    #[arg(long, default_value_t = 15006)]
+    #[arg(long, default_value_t = 15006, value_parser = clap::value_parser!(u16).range(1..))]
     inbound: u16,
     /// The port for the app's own calls.
-    #[arg(long, default_value_t = 15001)]
+    #[arg(long, default_value_t = 15001, value_parser = clap::value_parser!(u16).range(1..))]
     outbound: u16,
     /// Envoy's admin address.
     #[arg(long, default_value = "127.0.0.1:15000")]

@@ -29,7 +29,7 @@ struct Member {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// A port of the app, PORT or NAME:PORT; may be repeated.
-    #[arg(long = "port", value_name = "PORT")]
+    #[arg(long = "port", value_name = "PORT", allow_negative_numbers = true)]
     ports: Vec<String>,
     /// A label of the workload, KEY=VALUE, such as version=v2; may be repeated.
     #[arg(long = "label", value_name = "K=V")]
@@ -69,7 +69,7 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "IP")]
     app_address: Option<IpAddr>,
     /// Threads that carry traffic (default: as many as this process may use CPUs; of a sidecar's two at most).
-    #[arg(long, value_name = "N", env = "WEFT_WORKERS")]
+    #[arg(long, value_name = "N", env = "WEFT_WORKERS", value_parser = workers, allow_negative_numbers = true)]
     workers: Option<usize>,
     #[command(flatten)]
     limits: LimitArgs,
@@ -95,17 +95,30 @@ pub struct ProxyArgs {
 struct LimitArgs {
     /// Resident memory, such as 256Mi: at 85 % idle connections are closed, at 92 % no new ones are taken, at 95 %
     /// requests get 503. Limits of control groups hold in any case.
-    #[arg(long, value_name = "SIZE", env = "WEFT_MEMORY_LIMIT", value_parser = size)]
+    #[arg(long, value_name = "SIZE", env = "WEFT_MEMORY_LIMIT", value_parser = size, allow_negative_numbers = true)]
     memory_limit: Option<u64>,
     /// Open connections of clients, in all (0: no limit; default: half of the file descriptors).
-    #[arg(long, value_name = "N", env = "WEFT_MAX_CONNECTIONS")]
+    #[arg(long, value_name = "N", env = "WEFT_MAX_CONNECTIONS", value_parser = count, allow_negative_numbers = true)]
     max_connections: Option<u32>,
     /// Open connections of clients to one listener (0: no limit).
-    #[arg(long, value_name = "N", default_value_t = 10_000, env = "WEFT_MAX_CONNECTIONS_PER_LISTENER")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 10_000,
+        env = "WEFT_MAX_CONNECTIONS_PER_LISTENER",
+        value_parser = count,
+        allow_negative_numbers = true
+    )]
     max_connections_per_listener: u32,
     /// Open connections from one IPv4 address or one /64 of IPv6 (0: no limit; default: a quarter of a listener's, not
     /// for clients of this machine). The app's own calls are never counted so.
-    #[arg(long, value_name = "N", env = "WEFT_MAX_CONNECTIONS_PER_SOURCE")]
+    #[arg(
+        long,
+        value_name = "N",
+        env = "WEFT_MAX_CONNECTIONS_PER_SOURCE",
+        value_parser = count,
+        allow_negative_numbers = true
+    )]
     max_connections_per_source: Option<u32>,
 }
 
@@ -121,7 +134,7 @@ pub struct AgentArgs {
     #[arg(long, default_value = "none", value_parser = ["envoy", "grpc", "none"])]
     kind: String,
     /// The port at which that proxy takes members' traffic.
-    #[arg(long, default_value_t = 15006)]
+    #[arg(long, default_value_t = 15006, value_parser = clap::value_parser!(u16).range(1..))]
     inbound_port: u16,
     /// Print the socket as one JSON line on stdout, once it is there.
     #[arg(long)]
@@ -135,7 +148,7 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         None => joined(&args.member, state)?,
     };
     let sidecar = args.bootstrap.is_none();
-    config.workers = args.workers.unwrap_or_else(|| weft_proxy::cpus::workers(sidecar)).max(1);
+    config.workers = args.workers.unwrap_or_else(|| weft_proxy::cpus::workers(sidecar).max(1));
     config.limits = Limits {
         memory: args.limits.memory_limit,
         connections: args.limits.max_connections,
@@ -214,14 +227,36 @@ fn port(text: &str) -> anyhow::Result<AppPort> {
     }
 }
 
+/// Less than a proxy has before its first connection would be overload for ever.
+const MEMORY_MIN: u64 = 32 << 20;
+/// Each is a thread with its own listeners; no machine has more CPUs for one process.
+const WORKERS_MAX: usize = 1024;
+
 /// Bytes, or a number of Ki, Mi, Gi, as Kubernetes writes them.
 fn size(text: &str) -> Result<u64, String> {
     let units = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30), ("", 1)];
     let split = units.iter().find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, *bytes)));
-    split
+    let bytes = split
         .and_then(|(number, bytes): (&str, u64)| number.parse::<u64>().ok()?.checked_mul(bytes))
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(|| "write bytes, or a number of Ki, Mi or Gi, such as 256Mi".to_owned())
+        .ok_or("write a whole number of bytes, Ki, Mi or Gi, such as 256Mi")?;
+    if bytes < MEMORY_MIN {
+        return Err(format!(
+            "{bytes} bytes are less than a proxy needs: 32Mi at least (a number without a unit is bytes)"
+        ));
+    }
+    Ok(bytes)
+}
+
+/// A limit on how many there may be.
+fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("write a whole number up to {}, or 0 for no limit", u32::MAX))
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=WORKERS_MAX).contains(number));
+    number.ok_or_else(|| {
+        format!("write a whole number from 1 to {WORKERS_MAX}, or leave it out for as many as there are CPUs")
+    })
 }
 
 fn locality(text: Option<&str>) -> Locality {
@@ -267,14 +302,69 @@ pub fn run_agent(args: AgentArgs) -> anyhow::Result<ExitCode> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
+    use super::{AgentArgs, ProxyArgs};
+
+    #[derive(Parser)]
+    struct ProxyLine {
+        #[command(flatten)]
+        args: ProxyArgs,
+    }
+
+    #[derive(Parser)]
+    struct AgentLine {
+        #[command(flatten)]
+        _args: AgentArgs,
+    }
+
     #[test]
     fn sizes_are_as_kubernetes_writes_them() {
-        for (text, bytes) in [("1", 1), ("64Ki", 65_536), ("256Mi", 268_435_456), ("2Gi", 2_147_483_648)] {
+        let right = [("67108864", 1 << 26), ("65536Ki", 1 << 26), ("256Mi", 1 << 28), ("2Gi", 1 << 31)];
+        for (text, bytes) in right {
             assert_eq!(super::size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "0", "Mi", "1.5Gi", "256MB", "-1", "99999999999Gi"] {
+        for text in ["", "0", "Mi", "1.5Gi", "1.5G", "256MB", "256", "-1", "99999999999Gi", "lots"] {
             assert!(super::size(text).is_err(), "{text}");
         }
+        assert!(super::size("256").unwrap_err().contains("without a unit is bytes"));
+    }
+
+    /// Each limit, given what it can't be: the message names the flag, the value and what is allowed.
+    #[test]
+    fn wrong_limits_are_told_by_flag_value_and_range() {
+        let count = "a whole number up to 4294967295, or 0 for no limit";
+        let wrong = ["", "-1", "1.5G", "99999999999999999999", "256Zi", "lots"];
+        for (flag, allowed, also) in [
+            ("--memory-limit", "such as 256Mi", &["17179869184Gi"][..]),
+            ("--max-connections", count, &["256Mi"]),
+            ("--max-connections-per-listener", count, &["256Mi"]),
+            ("--max-connections-per-source", count, &["256Mi"]),
+            ("--workers", "a whole number from 1 to 1024", &["0", "1025"]),
+        ] {
+            for value in wrong.iter().chain(also) {
+                for line in [vec!["proxy".to_owned(), flag.to_owned(), (*value).to_owned()], {
+                    vec!["proxy".to_owned(), format!("{flag}={value}")]
+                }] {
+                    let Err(said) = ProxyLine::try_parse_from(&line) else { panic!("{line:?} is taken") };
+                    let said = said.to_string();
+                    for word in [flag, &format!("'{value}'"), allowed] {
+                        assert!(said.contains(word), "{line:?} does not say {word:?}: {said}");
+                    }
+                }
+            }
+        }
+        for flag in ["--max-connections", "--max-connections-per-listener", "--max-connections-per-source"] {
+            assert!(ProxyLine::try_parse_from(["proxy", flag, "0"]).is_ok(), "{flag} 0 is no limit");
+        }
+        let taken = ProxyLine::try_parse_from(["proxy", "--workers", "3", "--memory-limit", "64Mi"]).unwrap();
+        assert_eq!((taken.args.workers, taken.args.limits.memory_limit), (Some(3), Some(64 << 20)));
+    }
+
+    #[test]
+    fn port_0_is_no_port_to_reach_anybody_at() {
+        let Err(said) = AgentLine::try_parse_from(["agent", "--inbound-port", "0"]) else { panic!("taken") };
+        assert!(said.to_string().contains("1..=65535"), "{said}");
     }
 
     #[test]
@@ -282,6 +372,7 @@ mod tests {
         assert_eq!(super::port("http:8080").unwrap().name, "http");
         assert_eq!(super::port("8080").unwrap().port, 8080);
         assert!(super::port("0").is_err() && super::port("x").is_err() && super::port("70000").is_err());
+        assert!(super::port("-1").is_err() && super::port("").is_err());
         assert!(super::labels(&["version".into()]).is_err());
         assert_eq!(super::labels(&["a=b=c".into()]).unwrap()["a"], "b=c");
     }

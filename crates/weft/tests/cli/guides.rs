@@ -103,3 +103,46 @@ fn the_troubleshooting_guide_can_be_followed() {
     }
     assert!(shown.lines().any(|line| line.contains("default/be4") && line.contains("inbound")), "{shown}");
 }
+
+#[test]
+fn the_limits_guide_can_be_followed() {
+    let shown = follow("limits.md");
+    let answers = shown.lines().filter(|line| !line.starts_with("weft_"));
+    let codes: Vec<&str> = answers
+        .filter_map(|line| line.split_once(": "))
+        .map(|(_, code)| code)
+        .filter(|code| code.len() == 3)
+        .collect();
+    // At first, the third, when they have gone; before and after the flood.
+    assert_eq!(codes, ["200", "000", "200", "200", "200"], "{shown}");
+    for word in [
+        "reason=max_connections_per_source}: 1",
+        "too many are open from this source",
+        "weft_overload_level{resource=memory}: ",
+        "reason=overload}: ",
+        "LIVE",
+        "level=normal before=",
+    ] {
+        assert!(shown.contains(word), "{word:?} is not shown:\n{shown}");
+    }
+}
+
+/// The guides for who sends xDS have no commands; a real Envoy takes their resources.
+#[test]
+fn the_resources_of_the_xds_guides_are_envoys() {
+    let Some(envoy) = weft_testkit::peers::program("envoy") else { return };
+    for name in ["udp.md", "proxy-protocol.md"] {
+        let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides").join(name);
+        let text = std::fs::read_to_string(guide).expect("the guide is there");
+        let (_, yaml) = text.split_once("```yaml\n").expect("a block of resources");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("envoy.yaml");
+        std::fs::write(&file, yaml.split("```").next().unwrap()).unwrap();
+        let out = Command::new(&envoy)
+            .args(["--mode", "validate", "--use-dynamic-base-id", "-c"])
+            .arg(&file)
+            .output()
+            .expect("Envoy starts");
+        assert!(out.status.success(), "docs/guides/{name}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}

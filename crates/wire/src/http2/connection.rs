@@ -111,10 +111,16 @@ pub struct Connection {
     pub(super) last_theirs: u32,
     pub(super) open_theirs: u32,
     pub(super) resets: VecDeque<u32>,
+    /// No reset of a stream above this one is forgotten.
+    pub(super) forgotten: u32,
     /// Streams that the other side spoiled, less those that it did not.
     pub(super) spoiled: u32,
-    /// Bytes of answers to its control frames that it does not read.
+    /// Requests that their client took back, less those that were answered.
+    pub(super) cancelled: u32,
+    /// Bytes of answers to its control frames that it does not read, and where the last of them ends among all that
+    /// goes out.
     pub(super) reflected: usize,
+    pub(super) reflected_to: u64,
 
     pub(super) next_ours: u32,
     pub(super) open_ours: u32,
@@ -162,8 +168,11 @@ impl Connection {
             last_theirs: 0,
             open_theirs: 0,
             resets: VecDeque::new(),
+            forgotten: 0,
+            cancelled: 0,
             spoiled: 0,
             reflected: 0,
+            reflected_to: 0,
             next_ours: 1,
             open_ours: 0,
             send_window: i64::from(WINDOW_BYTES),
@@ -186,10 +195,7 @@ impl Connection {
     /// So many bytes of the output are written; streams that waited for its room may go on.
     pub fn written(&mut self, count: usize) {
         self.output.advance(count);
-        if self.output.is_empty() {
-            self.reflected = 0;
-        }
-        if !self.waiting.is_empty() && self.has_out_room() {
+        if !self.waiting.is_empty() {
             self.wake_waiting();
         }
     }
@@ -276,7 +282,9 @@ impl Connection {
     pub(super) fn fail(&mut self, fault: Fault) -> Fault {
         if self.fault.is_none() {
             self.fault = Some(fault);
-            self.write_goaway(self.last_theirs, fault.reason);
+            // Never more than was said before (RFC 9113 section 6.8).
+            let last = if let Leaving::Last(last) = self.leaving { last } else { self.last_theirs };
+            self.write_goaway(last, fault.reason);
             self.break_streams(StreamError::Fault(fault));
         }
         fault
@@ -298,14 +306,15 @@ impl Connection {
     /// Takes a stream out of its course; whoever holds it learns why.
     pub(super) fn break_stream(&mut self, key: Key, error: StreamError) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        if stream.error.is_none() && !stream.is_closed() {
+        if !stream.is_closed() {
             stream.error = Some(error);
+            stream.told = false; // it is news, also to a reader who has not come for the last
         }
         (stream.receives, stream.sends) = (false, false);
         if !stream.whole {
             let waited = stream.data.clear() as u32;
             stream.trailers = None;
-            self.credit_connection(waited);
+            self.credit_unread(waited);
         }
         self.tell(key);
         self.after(key);
@@ -323,7 +332,7 @@ impl Connection {
 
     pub(super) fn write_reset(&mut self, stream: u32, reason: Reason) {
         if self.resets.len() == RESETS_MAX {
-            self.resets.pop_front();
+            self.forgotten = self.forgotten.max(self.resets.pop_front().unwrap_or_default());
         }
         self.resets.push_back(stream);
         let flat = self.output.flat();
@@ -338,7 +347,9 @@ impl Connection {
         if half == super::RECEIVING {
             let waited = stream.data.clear() as u32;
             (stream.head, stream.trailers) = (None, None);
-            self.credit_connection(waited);
+            stream.uncredited += waited;
+            self.credit_stream(key);
+            self.credit_unread(waited);
         }
         let Some(stream) = self.streams.get(key) else { return };
         let is_client = self.config.role == Role::Client;
@@ -367,8 +378,16 @@ impl Connection {
                 false => self.open_theirs -= 1,
             }
         }
+        let waits = stream.waits;
         if stream.held == 0 {
             self.streams.remove(key);
+        }
+        if waits {
+            self.waiting.retain(|waiting| *waiting != key);
+        }
+        if !self.waiting.is_empty() {
+            // It may have had leave to send, and used none of it.
+            self.wake_waiting();
         }
     }
 
@@ -384,7 +403,11 @@ impl Connection {
     /// Answers to control frames are not collected for one who does not read them.
     pub(super) fn reflect(&mut self, bytes: usize) -> Result<(), Fault> {
         const REFLECTED_MAX: usize = 64 * 1024;
+        if self.output.passed() >= self.reflected_to {
+            self.reflected = 0;
+        }
         self.reflected += bytes;
+        self.reflected_to = self.output.passed() + self.output.len() as u64;
         if self.reflected > REFLECTED_MAX {
             return Err(Fault::new(Reason::ENHANCE_YOUR_CALM, "answers that nobody reads"));
         }

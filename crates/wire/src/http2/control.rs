@@ -51,6 +51,12 @@ impl Connection {
             return Err(protocol("RST_STREAM on no stream"));
         }
         if let Some(key) = self.streams.find(head.stream) {
+            if self.streams.get(key).is_some_and(|stream| stream.sends) && !self.is_ours(head.stream) {
+                self.cancelled += 1;
+                if self.cancelled > self.config.cancelled_max {
+                    return Err(Fault::new(Reason::ENHANCE_YOUR_CALM, "requests that are only taken back"));
+                }
+            }
             self.break_stream(key, StreamError::Reset(Reason(u32::from_be_bytes(reason))));
         }
         Ok(())
@@ -64,8 +70,12 @@ impl Connection {
             return if payload.is_empty() { Ok(()) } else { Err(frame_size("SETTINGS ACK with a payload")) };
         }
         let before = self.theirs;
-        self.theirs.apply(payload, self.config.role)?;
-        if self.theirs.header_table != before.header_table {
+        let smallest = self.theirs.apply(payload, self.config.role)?;
+        // Both, where a table was emptied on its way (RFC 7541 section 4.2).
+        if smallest < before.header_table {
+            self.encoder.set_table_bytes_max(smallest as usize);
+        }
+        if self.theirs.header_table != smallest {
             self.encoder.set_table_bytes_max(self.theirs.header_table as usize);
         }
         let change = i64::from(self.theirs.stream_window) - i64::from(before.stream_window);
@@ -76,7 +86,8 @@ impl Connection {
                     return Err(Fault::new(Reason::FLOW_CONTROL_ERROR, "a stream's window beyond 2^31-1"));
                 }
             }
-            self.wake_waiting();
+            let keys: Vec<Key> = self.streams.keys().collect();
+            keys.into_iter().for_each(|key| self.open_window(key));
         }
         self.has_settings = true;
         self.events.push_back(Event::Settings);
@@ -131,9 +142,7 @@ impl Connection {
         if stream.send_window > WINDOW_BYTES_MAX {
             return self.spoil(key, Reason::FLOW_CONTROL_ERROR, "a stream's window beyond 2^31-1");
         }
-        if stream.waits {
-            self.wake_waiting();
-        }
+        self.open_window(key);
         Ok(())
     }
 }

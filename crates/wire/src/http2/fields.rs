@@ -16,6 +16,8 @@ use super::{
 const BLOCK_BYTES_SPARE: usize = 16 * 1024;
 /// What an honest peer needs for the largest block, many times over.
 const CONTINUATIONS_MAX: u32 = 64;
+/// Of answers that a client does not read, beside what their bodies may be.
+const UNREAD_BYTES_MAX: usize = 1024 * 1024;
 /// 1xx answers to one request.
 const INTERIM_MAX: u32 = 100;
 
@@ -122,7 +124,9 @@ impl Connection {
         builder: Builder,
     ) -> Result<(), Fault> {
         let most = self.config.streams_max;
-        if self.open_theirs >= most || self.streams.len() >= 2 * most as usize {
+        // Who reads no answers gets none made.
+        let unread = self.output.len() > self.config.out_bytes_max + UNREAD_BYTES_MAX;
+        if unread || self.open_theirs >= most || self.streams.len() >= 2 * most as usize {
             self.count_spoiled()?;
             self.write_reset(id, Reason::REFUSED_STREAM);
             return Ok(());
@@ -147,7 +151,7 @@ impl Connection {
         stream.head = Some(head);
         stream.headed = true;
         (stream.receives, stream.whole) = (!ends, ends);
-        stream.expected = expected;
+        (stream.length, stream.expected) = (expected, expected);
         self.open_theirs += 1;
         let key = self.streams.add(stream);
         self.events.push_back(Event::Opened(key));
@@ -170,11 +174,15 @@ impl Connection {
             // Until our SETTINGS are known the other side counts from its own beginning.
             receive_window: i64::from(self.config.stream_window.max(frame::WINDOW_BYTES)),
             uncredited: 0,
+            length: None,
             expected: None,
             told: false,
             sends: true,
             send_window: i64::from(self.theirs.stream_window),
+            shut: false,
             waits: false,
+            has_turn: false,
+            tunnel: false,
             bodiless: false,
             interim: 0,
             start: self.output.passed() + self.output.len() as u64,
@@ -219,7 +227,10 @@ impl Connection {
         }
         stream.headed = true;
         stream.bodiless |= matches!(status.as_u16(), 204 | 304);
-        stream.expected = length.filter(|_| !stream.bodiless);
+        // A tunnel has no length (RFC 9110 section 9.3.6).
+        let opens = stream.tunnel && status.is_success();
+        stream.expected = length.filter(|_| !stream.bodiless && !opens);
+        stream.length = stream.expected;
         stream.head = Some(stream::Head::Response(response));
         self.tell(key);
         if ends { self.end(key) } else { Ok(()) }

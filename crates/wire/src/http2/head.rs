@@ -255,26 +255,51 @@ fn length(value: &HeaderValue) -> Option<u64> {
     digits.iter().try_fold(0_u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
 }
 
+/// What a request's head says.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestHead<'a> {
+    pub method: &'a Method,
+    /// `scheme` and `path` are not said by a CONNECT without a protocol.
+    pub scheme: &'a str,
+    pub authority: Option<&'a [u8]>,
+    pub path: &'a str,
+    /// Of an extended CONNECT.
+    pub protocol: Option<&'a [u8]>,
+    pub headers: &'a HeaderMap,
+}
+
+impl<'a> From<&'a Request<()>> for RequestHead<'a> {
+    fn from(request: &'a Request<()>) -> RequestHead<'a> {
+        let uri = request.uri();
+        RequestHead {
+            method: request.method(),
+            scheme: uri.scheme_str().unwrap_or("http"),
+            authority: uri.authority().map(|authority| authority.as_str().as_bytes()),
+            path: uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            protocol: request.extensions().get().map(|Protocol(protocol)| &protocol[..]),
+            headers: request.headers(),
+        }
+    }
+}
+
 /// Writes a request's head.
-pub(super) fn write_request(encoder: &mut Encoder, out: &mut Vec<u8>, request: &Request<()>) {
+pub(super) fn write_request(encoder: &mut Encoder, out: &mut Vec<u8>, head: &RequestHead<'_>) {
     encoder.begin(out);
-    let uri = request.uri();
-    let protocol = request.extensions().get::<Protocol>();
-    encoder.pseudo(out, Pseudo::Method, request.method().as_str().as_bytes());
-    if *request.method() != Method::CONNECT || protocol.is_some() {
-        encoder.pseudo(out, Pseudo::Scheme, uri.scheme_str().unwrap_or("http").as_bytes());
+    let whole = *head.method != Method::CONNECT || head.protocol.is_some();
+    encoder.pseudo(out, Pseudo::Method, head.method.as_str().as_bytes());
+    if whole {
+        encoder.pseudo(out, Pseudo::Scheme, head.scheme.as_bytes());
     }
-    if let Some(authority) = uri.authority() {
-        encoder.pseudo(out, Pseudo::Authority, authority.as_str().as_bytes());
+    if let Some(authority) = head.authority {
+        encoder.pseudo(out, Pseudo::Authority, authority);
     }
-    if *request.method() != Method::CONNECT || protocol.is_some() {
-        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        encoder.pseudo(out, Pseudo::Path, if path.is_empty() { "/" } else { path }.as_bytes());
+    if whole {
+        encoder.pseudo(out, Pseudo::Path, if head.path.is_empty() { "/" } else { head.path }.as_bytes());
     }
-    if let Some(Protocol(protocol)) = protocol {
+    if let Some(protocol) = head.protocol {
         encoder.pseudo(out, Pseudo::Protocol, protocol);
     }
-    write_fields(encoder, out, request.headers());
+    write_fields(encoder, out, head.headers);
 }
 
 /// Writes an answer's head.

@@ -2,7 +2,7 @@
 
 use super::{
     Connection, Fault, Source,
-    connection::{DataFrame, Leaving, RESETS_MAX},
+    connection::{DataFrame, Leaving},
     frame::{HEAD_BYTES, Head, PREFACE, Reason, flag, kind},
     settings::{Credit, Role},
     stream::{self, Key, StreamError},
@@ -103,9 +103,7 @@ impl Connection {
         if matches!(self.leaving, Leaving::Last(last) if !self.is_ours(id) && id > last) {
             return true;
         }
-        let forgotten =
-            self.resets.len() == RESETS_MAX && self.resets.front().is_some_and(|oldest| id < *oldest);
-        forgotten || self.resets.contains(&id)
+        id <= self.forgotten || self.resets.contains(&id)
     }
 
     /// True: the head is taken.
@@ -220,6 +218,7 @@ impl Connection {
 
     /// The other side has said END_STREAM.
     pub(super) fn end(&mut self, key: Key) -> Result<(), Fault> {
+        self.spoiled = self.spoiled.saturating_sub(1);
         let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.receives) else { return Ok(()) };
         if stream.expected.is_some_and(|left| left > 0) && !stream.bodiless {
             return self.spoil(key, Reason::PROTOCOL_ERROR, "a body shorter than its Content-Length");

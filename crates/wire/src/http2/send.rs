@@ -4,13 +4,16 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::{
-    Connection, Event, HeadError,
+    Connection, Event, HeadError, RequestHead,
     connection::Leaving,
     frame::{self, HEAD_BYTES, Head, WINDOW_BYTES, flag, kind},
     head,
     settings::{Credit, Role},
     stream::{self, Key, StreamError},
 };
+
+/// What one stream may send in its turn, while others wait for theirs.
+const TURN_BYTES: usize = 16 * 1024;
 
 /// Why a request cannot go on this connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,19 +54,21 @@ impl Connection {
         Ok(())
     }
 
-    /// A client's: sends a request's head, whose URI names scheme, authority and path.
-    pub fn open(&mut self, request: &Request<()>, ends: bool) -> Result<Key, OpenError> {
+    /// A client's: sends a request's head.
+    pub fn open<'a>(&mut self, head: impl Into<RequestHead<'a>>, ends: bool) -> Result<Key, OpenError> {
         self.can_open()?;
+        let head = head.into();
         let id = self.next_ours;
         self.next_ours += 2;
         let mut stream = self.stream(id);
         stream.sends = !ends;
-        stream.bodiless = *request.method() == Method::HEAD;
+        stream.bodiless = *head.method == Method::HEAD;
+        stream.tunnel = *head.method == Method::CONNECT;
         self.open_ours += 1;
         let key = self.streams.add(stream);
         let start = self.output.flat().len();
         self.begin_block();
-        head::write_request(&mut self.encoder, self.output.flat(), request);
+        head::write_request(&mut self.encoder, self.output.flat(), &head);
         self.end_block(start, id, ends);
         Ok(key)
     }
@@ -122,10 +127,9 @@ impl Connection {
             .is_none_or(|stream| stream.whole && stream.data.is_empty() && stream.trailers.is_none())
     }
 
-    /// What is left of a body, if its head said how much, or it is complete.
-    pub fn length_left(&self, key: Key) -> Option<u64> {
-        let stream = self.streams.get(key)?;
-        if stream.bodiless { Some(0) } else { stream.expected }
+    /// How long the whole body is, if its head said so; what an answer to a HEAD says is about another one.
+    pub fn length(&self, key: Key) -> Option<u64> {
+        self.streams.get(key)?.length
     }
 
     /// Whether the stream is still known here.
@@ -163,6 +167,13 @@ impl Connection {
             let more = std::mem::take(&mut self.uncredited);
             self.receive_window += i64::from(more);
             self.write_window_update(0, more);
+        }
+    }
+
+    /// Gives back what will not be read any more.
+    pub(super) fn credit_unread(&mut self, count: u32) {
+        if self.config.credit == Credit::WhenRead {
+            self.credit_connection(count);
         }
     }
 
@@ -216,26 +227,30 @@ impl Connection {
         if !ends {
             return;
         }
+        self.cancelled = self.cancelled.saturating_sub(1);
         if let Some(stream) = self.streams.get_mut(key) {
             stream.sends = false;
         }
         self.after(key);
     }
 
-    pub(super) fn has_out_room(&self) -> bool {
-        self.output.len() < self.config.out_bytes_max
-    }
-
-    /// How much of the body the windows let through.
+    /// How much of the body the windows let through. Where streams wait for what they share, the connection's window and
+    /// its output, each has its turn.
     pub fn room(&mut self, key: Key) -> Result<Room, StreamError> {
         self.sendable(key)?;
-        let room = if self.has_out_room() { self.config.out_bytes_max - self.output.len() } else { 0 };
-        let connection = self.send_window;
+        let room = self.config.out_bytes_max.saturating_sub(self.output.len());
+        let (connection, others) = (self.send_window, !self.waiting.is_empty());
         let Some(stream) = self.streams.get_mut(key) else { return Err(StreamError::Closed) };
-        let window = stream.send_window.min(connection);
-        if room > 0 && window > 0 {
-            return Ok(Room::Bytes(room.min(usize::try_from(window).unwrap_or(usize::MAX))));
+        if stream.send_window <= 0 {
+            stream.shut = true;
+            return Ok(Room::Wait);
         }
+        if room > 0 && connection > 0 && (!others || stream.has_turn) {
+            let most = if others { room.min(TURN_BYTES) } else { room };
+            let window = usize::try_from(stream.send_window.min(connection)).unwrap_or(usize::MAX);
+            return Ok(Room::Bytes(most.min(window)));
+        }
+        stream.has_turn = false;
         if !std::mem::replace(&mut stream.waits, true) {
             self.waiting.push_back(key);
         }
@@ -254,6 +269,7 @@ impl Connection {
             self.send_window -= len as i64;
             if let Some(stream) = self.streams.get_mut(key) {
                 stream.send_window -= len as i64;
+                stream.has_turn = false;
             }
             self.sent(key, last);
             if last {
@@ -274,21 +290,37 @@ impl Connection {
         self.output.push_data(data);
     }
 
-    /// Lets those go on whom neither a window nor the output holds any more; who waited longest is first.
+    /// Gives turns to those who wait for the connection, who waited longest first, as far as there is room for them.
     pub(super) fn wake_waiting(&mut self) {
-        if self.send_window <= 0 || !self.has_out_room() {
+        let room = self.config.out_bytes_max.saturating_sub(self.output.len());
+        // A turn is worth its name: what is written frees the rest soon.
+        if room < TURN_BYTES.min(self.config.out_bytes_max / 2) {
             return;
         }
-        for _ in 0..self.waiting.len() {
-            let Some(key) = self.waiting.pop_front() else { return };
-            match self.streams.get_mut(key) {
-                Some(stream) if stream.error.is_none() && stream.send_window > 0 => {
-                    stream.waits = false;
-                    self.events.push_back(Event::Writable(key));
-                }
-                Some(stream) if stream.error.is_none() => self.waiting.push_back(key),
-                _ => {}
+        let mut room = i64::try_from(room).unwrap_or(i64::MAX).min(self.send_window);
+        // The first gets what there is, if it is only the rest of a window.
+        let mut least = 1;
+        while room >= least
+            && let Some(key) = self.waiting.pop_front()
+        {
+            if let Some(stream) = self.streams.get_mut(key)
+                && stream.error.is_none()
+            {
+                (stream.waits, stream.has_turn) = (false, true);
+                self.events.push_back(Event::Writable(key));
+                least = TURN_BYTES as i64;
+                room -= least;
             }
+        }
+    }
+
+    /// A stream's own window is open again.
+    pub(super) fn open_window(&mut self, key: Key) {
+        if let Some(stream) = self.streams.get_mut(key)
+            && stream.send_window > 0
+            && std::mem::take(&mut stream.shut)
+        {
+            self.events.push_back(Event::Writable(key));
         }
     }
 

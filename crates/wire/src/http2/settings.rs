@@ -48,6 +48,8 @@ pub struct Config {
     pub extended_connect: bool,
     /// DATA that may wait to be written.
     pub out_bytes_max: usize,
+    /// Requests that a client may take back more than it has answered.
+    pub cancelled_max: u32,
 }
 
 impl Config {
@@ -63,6 +65,7 @@ impl Config {
             fields_max: 100,
             extended_connect: false,
             out_bytes_max: 64 * 1024,
+            cancelled_max: u32::MAX,
         }
     }
 
@@ -112,8 +115,10 @@ impl Theirs {
         extended_connect: false,
     };
 
-    /// Takes a frame's payload; the parameters count in their order.
-    pub fn apply(&mut self, payload: &[u8], role: Role) -> Result<(), Fault> {
+    /// Takes a frame's payload; the parameters count in their order. Gives the smallest table that it names, or the one
+    /// that was.
+    pub fn apply(&mut self, payload: &[u8], role: Role) -> Result<u32, Fault> {
+        let mut smallest = self.header_table;
         let (parameters, rest) = payload.as_chunks::<6>();
         if !rest.is_empty() {
             return Err(Fault::new(Reason::FRAME_SIZE_ERROR, "SETTINGS of an odd length"));
@@ -122,7 +127,10 @@ impl Theirs {
         for &[a, b, c, d, e, f] in parameters {
             let value = u32::from_be_bytes([c, d, e, f]);
             match u16::from_be_bytes([a, b]) {
-                HEADER_TABLE_SIZE => self.header_table = value,
+                HEADER_TABLE_SIZE => {
+                    self.header_table = value;
+                    smallest = smallest.min(value);
+                }
                 ENABLE_PUSH if value > 1 || (role == Role::Client && value == 1) => {
                     return wrong("SETTINGS_ENABLE_PUSH of a wrong value");
                 }
@@ -145,6 +153,6 @@ impl Theirs {
                 _ => {} // MAX_HEADER_LIST_SIZE is advice; others are not known here
             }
         }
-        Ok(())
+        Ok(smallest)
     }
 }

@@ -55,7 +55,9 @@ impl StreamError {
     pub fn reason(&self) -> Reason {
         match self {
             // Half a message is not a whole one.
-            StreamError::Reset(Reason::NO_ERROR) => Reason::INTERNAL_ERROR,
+            StreamError::Reset(Reason::NO_ERROR) | StreamError::Cancelled(Reason::NO_ERROR) => {
+                Reason::INTERNAL_ERROR
+            }
             StreamError::Reset(reason) | StreamError::Cancelled(reason) => *reason,
             StreamError::Head(_) | StreamError::Protocol(_) => Reason::PROTOCOL_ERROR,
             StreamError::Unprocessed => Reason::REFUSED_STREAM,
@@ -143,7 +145,9 @@ pub(super) struct Stream {
     pub receive_window: i64,
     /// Read, but not given back to the window.
     pub uncredited: u32,
-    /// What is to come, if the head says so.
+    /// How long the body is, if the head says so.
+    pub length: Option<u64>,
+    /// How much of it no frame has announced yet.
     pub expected: Option<u64>,
     /// There is something to be read that the reader was told of.
     pub told: bool,
@@ -151,8 +155,14 @@ pub(super) struct Stream {
     /// We have not said END_STREAM.
     pub sends: bool,
     pub send_window: i64,
-    /// It waits for a window, or for room in the output.
+    /// It waits for its own window.
+    pub shut: bool,
+    /// It waits for the connection's window, or for room in the output.
     pub waits: bool,
+    /// It has waited, and may send a part.
+    pub has_turn: bool,
+    /// It was opened by a CONNECT.
+    pub tunnel: bool,
     /// The answer to a HEAD has no body, whatever it says.
     pub bodiless: bool,
     /// 1xx answers so far.

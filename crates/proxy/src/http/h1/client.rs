@@ -57,6 +57,8 @@ struct Inner {
     sending: Sending,
     /// Bytes of the request that the kernel took.
     written: u64,
+    /// The layer below may still hold some of it.
+    flushing: bool,
     /// Something of the answer came.
     heard: bool,
     eof: bool,
@@ -104,6 +106,7 @@ impl Connection {
                 request: None,
                 sending: Sending::Ended,
                 written: 0,
+                flushing: false,
                 heard: false,
                 eof: false,
                 _held: held,
@@ -273,11 +276,16 @@ impl Inner {
                 pushed.map_err(|WrongLength| Cause::Request(Box::new(WrongLength)))?;
             }
             let Some(io) = &mut self.io else { return Ok(Poll::Ready(())) };
-            let idle = self.out.is_empty();
+            self.flushing |= !self.out.is_empty();
             let written = match self.out.poll_write(io, cx, &mut self.written) {
-                Poll::Ready(Ok(())) if waits || self.request.is_none() => match idle {
-                    true => Poll::Ready(Ok(())),
-                    false => tokio::io::AsyncWrite::poll_flush(Pin::new(io), cx),
+                Poll::Ready(Ok(())) if waits || self.request.is_none() => match self.flushing {
+                    false => Poll::Ready(Ok(())),
+                    // TLS keeps records that the socket had no room for.
+                    true => {
+                        let flushed = tokio::io::AsyncWrite::poll_flush(Pin::new(io), cx);
+                        self.flushing = flushed.is_pending();
+                        flushed
+                    }
                 },
                 Poll::Ready(Ok(())) => continue,
                 other => other,

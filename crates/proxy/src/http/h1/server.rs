@@ -5,6 +5,7 @@
 //! only. While an answer is awaited the client is listened to: a reset ends the request, an end of its bytes does not.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
     pin::{Pin, pin},
     rc::Rc,
@@ -16,14 +17,13 @@ use bytes::BytesMut;
 use http::{HeaderMap, Request, Response, StatusCode, header::CONNECTION};
 use http_body::Body as _;
 use tokio::time::Sleep;
-use weft_routing::ConnectionLife;
 use weft_wire::{
     Progress,
-    http1::{Answer, Framing, Limits, Persist, Refusal, RequestHead, ServerTurn, Then},
+    http1::{Answer, Framing, Persist, Refusal, RequestHead, ServerTurn, Then},
 };
 
 use super::{
-    decode, encode,
+    Bounds, decode, encode,
     encode::Sending,
     io::Io,
     shared::{Ended, Inner, Shared},
@@ -42,78 +42,95 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What a client may send ahead while it waits.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// What a connection is held to.
-pub struct Settings<'a> {
-    pub worker: &'a Rc<Worker>,
-    pub drain: &'a Drain,
-    pub limits: Limits,
-    pub life: ConnectionLife,
-    pub idle_timeout: Duration,
-    pub head_timeout: Duration,
-    pub write_timeout: Option<Duration>,
+/// Whose a connection is, and what it is held to.
+pub struct Settings {
+    pub worker: Rc<Worker>,
+    pub drain: Rc<Drain>,
+    pub bounds: Rc<Bounds>,
 }
 
 /// What came in: a request, or bytes that are none.
 pub type Asked = Result<Request<Inbound>, Refusal>;
 
 /// Serves one connection until it ends, or until the drain lets the open request finish.
-pub async fn serve<F, R>(io: Box<dyn Io>, first: BytesMut, settings: Settings<'_>, answer: F)
+pub fn serve<F, R>(
+    io: Box<dyn Io>,
+    first: BytesMut,
+    settings: Settings,
+    answer: F,
+) -> impl Future<Output = ()> + use<F, R>
 where
     F: Fn(Asked) -> R,
     R: Future<Output = Response<ResponseBody>>,
 {
-    let shared = Shared::new(io, first, settings.limits);
-    let life = Life::new(&settings.life, settings.worker.random());
-    let idle_timeout = Life::idle_at_most(&settings.life, settings.idle_timeout);
+    // Before the future begins: it has room for what it keeps, not for what it was given too.
+    let shared = Shared::new(io, first, Rc::clone(&settings.bounds));
+    let life = Life::new(&settings.bounds.life, settings.worker.random());
+    let idle_timeout = Life::idle_at_most(&settings.bounds.life, settings.bounds.idle_timeout);
     let mut waiting = Waiting {
-        idle: Watch::idle(settings.worker, idle_timeout),
+        idle: Watch::idle(&settings.worker, idle_timeout),
         head: None,
         patience: None,
         served: false,
     };
-    loop {
-        let (asked, turn) = match poll_fn(|cx| poll_head(&shared, cx, &settings, &mut waiting)).await {
-            Some(asked) => asked,
-            None => return,
-        };
-        waiting.on_head();
-        let response = {
-            let mut answering = pin!(answer(asked));
-            poll_fn(|cx| {
-                if let Poll::Ready(response) = answering.as_mut().poll(cx) {
-                    return Poll::Ready(Some(response));
+    async move {
+        loop {
+            let (asked, mut turn) = match poll_fn(|cx| poll_head(&shared, cx, &settings, &mut waiting)).await
+            {
+                Some(asked) => asked,
+                None => return,
+            };
+            waiting.on_head();
+            let answering = answer(asked);
+            let outgoing = {
+                let Some(response) = answered(&shared, answering).await else { return };
+                let spent = life.on_request() || life.is_over();
+                let last = spent
+                    || settings.drain.is_started()
+                    || settings.worker.settings.overload.actions().ends_connections();
+                begin_answer(&shared, &mut turn, response, last)
+            };
+            let then = match outgoing {
+                Some(outgoing) => respond(&shared, &mut turn, outgoing, &settings).await,
+                None => Then::Wait,
+            };
+            waiting.served = true;
+            waiting.idle.on_move();
+            match then {
+                Then::Next => {}
+                Then::Drain => {
+                    if !Box::pin(read_away(&shared)).await {
+                        return;
+                    }
                 }
-                shared.listen(cx, AHEAD_BYTES_MAX).map(|()| None)
-            })
-            .await
-        };
-        let Some(response) = response else { return };
-        let spent = life.on_request() || life.is_over();
-        let last = spent
-            || settings.drain.is_started()
-            || settings.worker.settings.overload.actions().ends_connections();
-        let then = respond(&shared, turn, response, last, &settings).await;
-        waiting.served = true;
-        waiting.idle.on_move();
-        match then {
-            Then::Next => {}
-            Then::Drain => {
-                if !read_away(&shared).await {
-                    return;
-                }
+                Then::Tunnel => return shared.hand_over(),
+                Then::Close => return Box::pin(close(&shared)).await,
+                Then::Wait => return, // cut
             }
-            Then::Tunnel => return shared.hand_over(),
-            Then::Close => return close(&shared).await,
-            Then::Wait => return, // cut
         }
     }
+}
+
+/// The answer, or `None` when its client is gone.
+async fn answered<R>(shared: &Shared, answering: R) -> Option<Response<ResponseBody>>
+where
+    R: Future<Output = Response<ResponseBody>>,
+{
+    let mut answering = pin!(answering);
+    poll_fn(|cx| {
+        if let Poll::Ready(response) = answering.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        shared.listen(cx, AHEAD_BYTES_MAX).map(|()| None)
+    })
+    .await
 }
 
 /// For how long a connection may wait.
 struct Waiting {
     idle: Watch,
     /// Since a head began.
-    head: Option<Watch>,
+    head: Option<Box<Watch>>,
     patience: Option<Pin<Box<Sleep>>>,
     served: bool,
 }
@@ -125,11 +142,11 @@ impl Waiting {
     }
 
     /// True: the connection ends.
-    fn is_over(&mut self, cx: &mut Context<'_>, half: bool, settings: &Settings<'_>) -> bool {
+    fn is_over(&mut self, cx: &mut Context<'_>, half: bool, settings: &Settings) -> bool {
         if half && self.head.is_none() {
-            self.head = Watch::new(settings.worker, Some(settings.head_timeout), None);
+            self.head = Watch::new(&settings.worker, Some(settings.bounds.head_timeout), None).map(Box::new);
         }
-        let watch = if half { self.head.as_mut() } else { Some(&mut self.idle) };
+        let watch = if half { self.head.as_deref_mut() } else { Some(&mut self.idle) };
         if watch.is_some_and(|watch| watch.on_wait(cx)) {
             return true;
         }
@@ -159,14 +176,14 @@ type Turn = Option<ServerTurn>;
 fn poll_head(
     shared: &Rc<Shared>,
     cx: &mut Context<'_>,
-    settings: &Settings<'_>,
+    settings: &Settings,
     waiting: &mut Waiting,
 ) -> Poll<Option<(Asked, Turn)>> {
     let inner = &mut *shared.inner.borrow_mut();
     loop {
         if !inner.input.is_empty() {
             let mut head = inner.head.take().unwrap_or_else(super::heads::request);
-            match head.read(inner.input.as_slice(), &inner.limits) {
+            match head.read(inner.input.as_slice(), &settings.bounds.limits) {
                 Ok(Progress::Done(used)) => {
                     let asked = begin(shared, inner, &head, used);
                     let turn = Some(ServerTurn::new(&head));
@@ -202,144 +219,177 @@ fn begin(shared: &Rc<Shared>, inner: &mut Inner, head: &RequestHead, used: usize
     decode::request(head, &whole, Inbound::Server(shared.body()))
 }
 
-/// Writes the answer while its body comes, and says what becomes of the connection.
-async fn respond(
-    shared: &Rc<Shared>,
-    mut turn: Turn,
+/// An answer on its way out. It is lent by the worker, as connections that wait have none.
+struct Outgoing {
+    body: Option<ResponseBody>,
+    sending: Sending,
+    done: bool,
+    /// Once the client had to be waited for.
+    stall: Option<Watch>,
+    /// What it had to take then.
+    left: usize,
+}
+
+const OUTGOING_KEPT_MAX: usize = 64;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "they move between here and their connections, and are large")]
+    static OUTGOING: RefCell<Vec<Box<Outgoing>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps none.
+#[cold]
+pub fn release() {
+    OUTGOING.take();
+}
+
+/// Writes the answer's head to where it is sent from. `None`: there is no way to say it.
+fn begin_answer(
+    shared: &Shared,
+    turn: &mut Turn,
     response: Response<ResponseBody>,
     last: bool,
-    settings: &Settings<'_>,
-) -> Then {
-    let (parts, body) = response.into_parts();
-    let mut body = pin!(body);
-    let refused = turn.is_none();
-    let close = refused || last || says_close(&parts.headers);
-    let mut sending = {
+) -> Option<Box<Outgoing>> {
+    let (parts, mut body) = response.into_parts();
+    let close = turn.is_none() || last || says_close(&parts.headers);
+    let sending = {
         let inner = &mut *shared.inner.borrow_mut();
         inner.answered = true;
         let to_head = inner.asked.head;
         let tunnel = parts.status == StatusCode::SWITCHING_PROTOCOLS
             || (inner.asked.connect && parts.status.is_success());
-        let (framing, announce) = encode::response_framing(parts.status, to_head, &parts.headers, &*body);
+        let (framing, announce) = encode::response_framing(parts.status, to_head, &parts.headers, &body);
         let framing = if tunnel { Framing::Tunnel } else { framing };
-        let answer = match &mut turn {
+        let answer = match turn {
             Some(turn) => turn.answer(framing, announce, close || inner.ended == Ended::Broken),
             None => Answer { framing, announce, persist: Persist::Close },
         };
         if encode::response(&mut inner.out, &parts, answer).is_err() {
-            return Then::Wait;
+            return None;
         }
         Sending::from(answer.framing)
     };
     super::heads::give_back_map(parts.headers);
-    let mut done = sending == Sending::Ended;
+    let done = sending == Sending::Ended;
     if done {
-        body.as_mut().get_mut().discard();
+        body.discard();
     }
-    let mut stall = Stall { settings, watch: None, left: 0 };
-    if poll_fn(|cx| poll_body(shared, cx, &mut sending, &mut done, body.as_mut(), &mut stall)).await.is_err()
-    {
-        shared.cut(sending == Sending::UntilClose);
-        return Then::Wait;
-    }
-    let mut inner = shared.inner.borrow_mut();
-    let Some(turn) = &mut turn else { return Then::Close };
-    turn.response_ended();
-    match inner.ended {
-        Ended::Yes => turn.request_ended(),
-        Ended::Broken | Ended::Refused => turn.fail(),
-        Ended::No => {}
-    }
-    inner.finish();
-    shared.over();
-    turn.then()
+    let mut outgoing = OUTGOING.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Outgoing::new()));
+    (outgoing.sending, outgoing.done, outgoing.body) = (sending, done, Some(body));
+    Some(outgoing)
+}
+
+/// Writes the answer while its body comes, and says what becomes of the connection.
+async fn respond(shared: &Shared, turn: &mut Turn, mut outgoing: Box<Outgoing>, settings: &Settings) -> Then {
+    let written = poll_fn(|cx| outgoing.poll(shared, cx, settings)).await;
+    let then = match (written, turn) {
+        (Err(()), _) => {
+            shared.cut(outgoing.sending == Sending::UntilClose);
+            Then::Wait
+        }
+        (Ok(()), None) => Then::Close,
+        (Ok(()), Some(turn)) => {
+            let mut inner = shared.inner.borrow_mut();
+            turn.response_ended();
+            match inner.ended {
+                Ended::Yes => turn.request_ended(),
+                Ended::Broken | Ended::Refused => turn.fail(),
+                Ended::No => {}
+            }
+            inner.finish();
+            shared.over();
+            turn.then()
+        }
+    };
+    outgoing.give_back();
+    then
 }
 
 fn says_close(headers: &HeaderMap) -> bool {
     headers.get(CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"))
 }
 
-/// A client that takes nothing of its answer.
-struct Stall<'a> {
-    settings: &'a Settings<'a>,
-    /// Once it had to be waited for.
-    watch: Option<Watch>,
-    left: usize,
-}
+impl Outgoing {
+    fn new() -> Outgoing {
+        Outgoing { body: None, sending: Sending::Ended, done: true, stall: None, left: 0 }
+    }
 
-impl Stall<'_> {
-    /// True: for too long.
-    #[cold]
-    fn on_wait(&mut self, cx: &Context<'_>, left: usize) -> bool {
-        let Settings { worker, write_timeout, .. } = self.settings;
-        if self.watch.is_none() {
-            self.watch = Watch::new(worker, *write_timeout, None);
+    /// Collects what the body has ready and writes it; the head goes out with the first of it.
+    fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>, settings: &Settings) -> Poll<Result<(), ()>> {
+        loop {
+            let mut waits = false;
+            while !self.done && shared.inner.borrow().out.has_room() {
+                let Some(body) = &mut self.body else { break };
+                // Not while it is borrowed: the body may read from this very connection.
+                let frame = match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(frame) => frame,
+                    Poll::Pending => {
+                        waits = true;
+                        break;
+                    }
+                };
+                let ended = body.is_end_stream();
+                let inner = &mut *shared.inner.borrow_mut();
+                let pushed = match frame {
+                    // To the body's own end, also where the client has got all of it: trailers may follow.
+                    Some(Ok(frame)) => {
+                        self.done = ended;
+                        self.sending.push(&mut inner.out, frame, ended)
+                    }
+                    None => {
+                        self.done = true;
+                        self.sending.end(&mut inner.out)
+                    }
+                    Some(Err(error)) => {
+                        tracing::debug!(error, "an answer broke off");
+                        // What came before the break is the client's all the same.
+                        let _ = inner.write(cx);
+                        return Poll::Ready(Err(()));
+                    }
+                };
+                if pushed.is_err() {
+                    return Poll::Ready(Err(()));
+                }
+            }
+            let written = shared.inner.borrow_mut().write(cx);
+            match written {
+                Poll::Ready(Ok(())) if self.done => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) if waits => {}
+                Poll::Ready(Ok(())) => continue,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
+                Poll::Pending => {
+                    if let Some(body) = &mut self.body {
+                        body.drive(cx);
+                    }
+                    if self.is_stalled(cx, shared.inner.borrow().out.left(), settings) {
+                        return Poll::Ready(Err(()));
+                    }
+                }
+            }
+            return shared.listen(cx, AHEAD_BYTES_MAX).map(Err);
         }
-        let Some(watch) = &mut self.watch else { return false };
+    }
+
+    /// True: the client takes nothing of its answer, and has not for too long.
+    #[cold]
+    fn is_stalled(&mut self, cx: &Context<'_>, left: usize, settings: &Settings) -> bool {
+        if self.stall.is_none() {
+            self.stall = Watch::new(&settings.worker, settings.bounds.write_timeout, None);
+        }
+        let Some(watch) = &mut self.stall else { return false };
         if left != std::mem::replace(&mut self.left, left) {
             watch.on_move();
         }
         watch.on_wait(cx)
     }
-}
 
-/// Collects what the body has ready and writes it; the head goes out with the first of it.
-fn poll_body(
-    shared: &Shared,
-    cx: &mut Context<'_>,
-    sending: &mut Sending,
-    done: &mut bool,
-    mut body: Pin<&mut ResponseBody>,
-    stall: &mut Stall<'_>,
-) -> Poll<Result<(), ()>> {
-    loop {
-        let mut waits = false;
-        while !*done && shared.inner.borrow().out.has_room() {
-            // Not while it is borrowed: the body may read from this very connection.
-            let frame = match body.as_mut().poll_frame(cx) {
-                Poll::Ready(frame) => frame,
-                Poll::Pending => {
-                    waits = true;
-                    break;
-                }
-            };
-            let ended = body.is_end_stream();
-            let inner = &mut *shared.inner.borrow_mut();
-            let pushed = match frame {
-                // To the body's own end, also where the client has got all of it: trailers may follow.
-                Some(Ok(frame)) => {
-                    *done = ended;
-                    sending.push(&mut inner.out, frame, ended)
-                }
-                None => {
-                    *done = true;
-                    sending.end(&mut inner.out)
-                }
-                Some(Err(error)) => {
-                    tracing::debug!(error, "an answer broke off");
-                    // What came before the break is the client's all the same.
-                    let _ = inner.write(cx);
-                    return Poll::Ready(Err(()));
-                }
-            };
-            if pushed.is_err() {
-                return Poll::Ready(Err(()));
+    fn give_back(mut self: Box<Self>) {
+        (self.body, self.stall, self.left) = (None, None, 0);
+        OUTGOING.with_borrow_mut(|kept| {
+            if kept.len() < OUTGOING_KEPT_MAX {
+                kept.push(self);
             }
-        }
-        let written = shared.inner.borrow_mut().write(cx);
-        match written {
-            Poll::Ready(Ok(())) if *done => return Poll::Ready(Ok(())),
-            Poll::Ready(Ok(())) if waits => {}
-            Poll::Ready(Ok(())) => continue,
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
-            Poll::Pending => {
-                body.drive(cx);
-                if stall.on_wait(cx, shared.inner.borrow().out.left()) {
-                    return Poll::Ready(Err(()));
-                }
-            }
-        }
-        return shared.listen(cx, AHEAD_BYTES_MAX).map(Err);
+        });
     }
 }
 
@@ -350,7 +400,7 @@ async fn read_away(shared: &Rc<Shared>) -> bool {
         let inner = &mut *shared.inner.borrow_mut();
         let mut read = 0;
         loop {
-            match ready!(inner.poll_part(cx)) {
+            match ready!(inner.poll_part(cx, &shared.bounds.limits)) {
                 Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len() as u64),
                 Some(Err(_)) => return Poll::Ready(false),
                 None => return Poll::Ready(true),

@@ -14,7 +14,9 @@ use tokio::{io::AsyncWrite, sync::oneshot};
 use weft_wire::http1::{Asked, Framing, Limits, RequestHead};
 
 use super::{
+    Bounds,
     decode::{Found, Reader},
+    heads,
     io::{Input, Io, Out},
 };
 use crate::{http::body::BodyError, net::Prefixed};
@@ -35,6 +37,7 @@ pub enum Ended {
 
 pub struct Shared {
     pub inner: RefCell<Inner>,
+    pub bounds: Rc<Bounds>,
     /// Counts requests: a body that outlives its own reads nothing.
     number: Cell<u32>,
 }
@@ -43,7 +46,6 @@ pub struct Inner {
     io: Option<Box<dyn Io>>,
     pub input: Input,
     pub out: Out,
-    pub limits: Limits,
     /// Half a head.
     pub head: Option<Box<RequestHead>>,
     pub asked: Asked,
@@ -52,38 +54,38 @@ pub struct Inner {
     pub eof: bool,
     /// The final head is out, or about to be.
     pub answered: bool,
-    body: Reader,
+    /// Of a request that has one; lent by the worker.
+    body: Option<Box<Reader>>,
     framing: Framing,
     /// The client waits for a word before it sends the body.
     expects: bool,
     /// The connection's task, and a body's reader in another one.
     task: Option<Waker>,
     reader: Option<Waker>,
-    tunnel: Option<oneshot::Sender<Raw>>,
+    tunnel: Option<Box<oneshot::Sender<Raw>>>,
 }
 
 const GO_ON: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl Shared {
-    pub fn new(io: Box<dyn Io>, first: BytesMut, limits: Limits) -> Rc<Shared> {
+    pub fn new(io: Box<dyn Io>, first: BytesMut, bounds: Rc<Bounds>) -> Rc<Shared> {
         let inner = Inner {
             io: Some(io),
             input: Input::new(first),
             out: Out::default(),
-            limits,
             head: None,
             asked: Asked::default(),
             ended: Ended::Yes,
             eof: false,
             answered: false,
-            body: Reader::default(),
+            body: None,
             framing: Framing::None,
             expects: false,
             task: None,
             reader: None,
             tunnel: None,
         };
-        Rc::new(Shared { inner: RefCell::new(inner), number: Cell::new(0) })
+        Rc::new(Shared { inner: RefCell::new(inner), bounds, number: Cell::new(0) })
     }
 
     /// The body of the request that just began.
@@ -165,10 +167,13 @@ impl Inner {
     /// A request's head was read.
     pub fn begin(&mut self, head: &RequestHead) {
         self.framing = head.framing();
-        self.body.restart(self.framing);
+        self.take_back();
+        if !matches!(self.framing, Framing::None | Framing::Length(0) | Framing::Tunnel) {
+            self.body = Some(heads::reader(self.framing));
+        }
         self.asked = head.asked(false);
         self.expects = head.expects_continue();
-        self.ended = if self.body.is_ended() { Ended::Yes } else { Ended::No };
+        self.ended = if self.body.is_none() { Ended::Yes } else { Ended::No };
         self.answered = false;
     }
 
@@ -186,10 +191,20 @@ impl Inner {
         self.input.keep();
     }
 
+    fn take_back(&mut self) {
+        if let Some(reader) = self.body.take() {
+            heads::give_back_reader(reader);
+        }
+    }
+
     /// The next part of the request's body.
-    pub fn poll_part(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub fn poll_part(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            match self.take_part() {
+            match self.take_part(limits) {
                 Some(part) => return Poll::Ready(part),
                 None => {
                     self.input.keep();
@@ -209,13 +224,15 @@ impl Inner {
     }
 
     /// From what is at hand; `None`: more is needed.
-    fn take_part(&mut self) -> Option<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn take_part(&mut self, limits: &Limits) -> Option<Option<Result<Frame<Bytes>, BodyError>>> {
         if matches!(self.ended, Ended::Broken | Ended::Refused) {
             return Some(Some(Err("the request broke off".into())));
         }
-        let found = self.body.next(&mut self.input, &self.limits);
-        if self.body.is_ended() {
+        let Some(body) = &mut self.body else { return Some(None) };
+        let found = body.next(&mut self.input, limits);
+        if body.is_ended() {
             self.ended = Ended::Yes;
+            self.take_back();
         }
         match found {
             Ok(Found::Frame(frame)) => Some(Some(Ok(frame))),
@@ -260,9 +277,9 @@ impl RequestBytes {
         let inner = &mut *self.shared.inner.borrow_mut();
         inner.go_on(cx);
         let Some(task) = inner.task.clone().filter(|task| !task.will_wake(cx.waker())) else {
-            return inner.poll_part(cx);
+            return inner.poll_part(cx, &self.shared.bounds.limits);
         };
-        let part = inner.take_part();
+        let part = inner.take_part(&self.shared.bounds.limits);
         if part.is_some() {
             return Poll::Ready(part.flatten());
         }
@@ -289,7 +306,7 @@ impl RequestBytes {
     /// The connection itself, once the answer has said that HTTP is over on it.
     pub fn on_upgrade(&self) -> oneshot::Receiver<Raw> {
         let (sender, receiver) = oneshot::channel();
-        self.shared.inner.borrow_mut().tunnel = Some(sender);
+        self.shared.inner.borrow_mut().tunnel = Some(Box::new(sender));
         receiver
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, Response, header::CONTENT_LENGTH, response::Parts};
+use http::{Method, Response, header::CONTENT_LENGTH, response::Parts};
 use http_body::Body as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -20,7 +20,7 @@ use weft_wire::http2_guard::Guard;
 use super::{
     CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, STREAM_WINDOW_BYTES, Settings,
     bells::Bells,
-    codec::{Answer, Client, Config, Credit, Error, Requests, Role, SendHalf},
+    codec::{Answer, Client, Config, Credit, Error, RequestHead, Requests, Role, SendHalf},
     guarded::{self, Guarded, OnFlood},
     keep_alive, still_there,
     streams::{Received, Upload},
@@ -29,6 +29,7 @@ use crate::{
     http::{
         body::{BodyError, TryBody},
         inbound::Inbound,
+        target::Target,
     },
     tcp::tunnel::Tunnel,
     upstream::pool::Held,
@@ -76,8 +77,6 @@ pub struct Failed {
     pub cause: Cause,
     /// The other side cannot have seen anything of the request.
     pub unsent: bool,
-    /// The request, if it is still here.
-    pub head: Option<Request<()>>,
 }
 
 /// Speaks HTTP/2 to an endpoint; the connection lives in a task of its own until it ends, and lets go of `held` then.
@@ -171,16 +170,19 @@ impl Sender {
     }
 
     /// Sends a request and waits for the answer's head. Dropped before, it resets the stream.
-    pub async fn exchange(&mut self, head: Request<()>, body: TryBody) -> Result<Response<Inbound>, Failed> {
-        let mut head = head;
-        let method = head.method();
+    pub async fn exchange(
+        &mut self,
+        target: &mut Target,
+        tls: bool,
+        body: TryBody,
+    ) -> Result<Response<Inbound>, Failed> {
         if let Some(length) = body.size_hint().exact()
-            && (length != 0 || [Method::POST, Method::PUT, Method::PATCH].contains(method))
+            && (length != 0 || [Method::POST, Method::PUT, Method::PATCH].contains(&target.method))
         {
-            head.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+            target.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
         }
         let ended = body.is_end_stream();
-        let (mut answer, stream) = self.begin(head, ended).await?;
+        let (mut answer, stream) = self.begin(target.h2_head(tls), ended).await?;
         let mut upload = (!ended).then(|| Upload::new(stream, body));
         let answered = poll_fn(|cx| {
             if let Some(sending) = &mut upload {
@@ -195,39 +197,35 @@ impl Sender {
         .await;
         match answered {
             Ok((head, stream)) => {
-                let body = Received::of_answer(stream, head.headers(), upload);
+                let body = Received::of_answer(stream, upload);
                 Ok(head.map(|()| Inbound::H2(body)))
             }
-            Err(cause) => Err(Failed { cause, unsent: answer.is_unwritten(), head: None }),
+            Err(cause) => Err(Failed { cause, unsent: answer.is_unwritten() }),
         }
     }
 
     /// Asks for a tunnel; an endpoint that opens none answers as to any request.
     pub async fn connect<C>(
         &mut self,
-        head: Request<()>,
+        head: RequestHead<'_>,
         counted: C,
     ) -> Result<(Parts, Result<Tunnel<C>, Inbound>), Failed> {
         let (answer, send) = self.begin(head, false).await?;
-        let failed = |cause: Error| Failed { cause: cause.into(), unsent: false, head: None };
+        let failed = |cause: Error| Failed { cause: cause.into(), unsent: false };
         let (head, stream) = answer.await.map_err(failed)?;
         let parts = head.into_parts().0;
         if parts.status.is_success() {
             return Ok((parts, Ok(Tunnel::new(send, stream, counted))));
         }
-        let body = Inbound::H2(Received::new(stream, &parts.headers));
+        let body = Inbound::H2(Received::new(stream));
         Ok((parts, Err(body)))
     }
 
-    async fn begin(&mut self, head: Request<()>, ended: bool) -> Result<(Answer, SendHalf), Failed> {
+    async fn begin(&mut self, head: RequestHead<'_>, ended: bool) -> Result<(Answer, SendHalf), Failed> {
         if let Err(error) = poll_fn(|cx| self.requests.poll_ready(cx)).await {
             self.state.closed.set(true);
-            return Err(Failed { cause: error.into(), unsent: true, head: Some(head) });
+            return Err(Failed { cause: error.into(), unsent: true });
         }
-        self.requests.open(head, ended).map_err(|error| Failed {
-            cause: error.into(),
-            unsent: true,
-            head: None,
-        })
+        self.requests.open(head, ended).map_err(|error| Failed { cause: error.into(), unsent: true })
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
-pub use weft_wire::http2::{Config, Credit, Protocol, Read, Reason, Role};
+pub use weft_wire::http2::{Config, Credit, Protocol, Read, Reason, RequestHead, Role};
 use weft_wire::http2::{HeadError, OpenError, StreamError};
 
 pub use self::mux::{ReceiveHalf, SendHalf};
@@ -24,7 +24,6 @@ use self::{
     driver::{Driver, Over},
     mux::Mux,
 };
-use crate::http::h1::heads;
 
 /// What broke a stream or a connection.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +144,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
         self.driver.mux().leave();
     }
 
+    /// Takes no request more, whether the client has read that or not.
+    pub fn leave_now(&mut self) {
+        self.driver.mux().leave_now();
+    }
+
     pub fn has_streams(&self) -> bool {
         self.driver.mux().view().streams() > 0
     }
@@ -224,9 +228,8 @@ impl Requests {
         self.0.0.poll_ready(cx).map_err(Error::from)
     }
 
-    pub fn open(&self, head: Request<()>, ends: bool) -> Result<(Answer, SendHalf), Error> {
-        let (receives, sends) = self.0.0.open(&head, ends)?;
-        heads::give_back_map(head.into_parts().0.headers);
+    pub fn open(&self, head: RequestHead<'_>, ends: bool) -> Result<(Answer, SendHalf), Error> {
+        let (receives, sends) = self.0.0.open(head, ends)?;
         Ok((Answer(Some(receives)), sends))
     }
 

@@ -50,6 +50,9 @@ use crate::{
 /// A client that was asked to leave, and has no stream open, leaves by then.
 const LEAVING_TIME: Duration = Duration::from_secs(5);
 
+/// Requests that a stranger may take back more than it lets us answer (CVE-2023-44487).
+const CANCELLED_MAX: u32 = 1000;
+
 /// The bells of a connection; streams come after them.
 const FRAMES: usize = 0;
 const LEAVE: usize = 1;
@@ -72,6 +75,8 @@ where
         connection_window: options.connection_window.unwrap_or(CONNECTION_WINDOW_BYTES),
         head_bytes_max: limits.head_kib_max.map_or(HEAD_BYTES_MAX, |kib| kib * 1024),
         extended_connect: options.extended_connect,
+        // A member hands on what its own callers take back.
+        cancelled_max: if peer.principal.is_some() { u32::MAX } else { CANCELLED_MAX },
         ..Config::new(Role::Server)
     };
     let idle_timeout = idle_timeout(config);
@@ -214,8 +219,7 @@ where
             }
             Ok(request) => {
                 head = *request.method() == Method::HEAD;
-                let body = Received::new(received, request.headers());
-                Ok(request.map(|()| Inbound::H2(body)))
+                Ok(request.map(|()| Inbound::H2(Received::new(received))))
             }
             Err(error) => Err(refusal(error)),
         };
@@ -261,6 +265,7 @@ where
             if self.free.len() == self.streams.len() && !self.connection.has_streams() {
                 return true;
             }
+            self.connection.leave_now();
             look.as_mut().reset(tokio::time::Instant::now() + LEAVING_TIME);
         }
         false

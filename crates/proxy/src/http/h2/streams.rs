@@ -3,42 +3,50 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 
 use super::codec::{Error, Read, Reason, ReceiveHalf, SendHalf};
-use crate::http::body::{BodyError, TryBody};
+use crate::http::{
+    body::{BodyError, TryBody},
+    h1::heads,
+};
 
 /// A body that comes in. The windows follow what is read, and so what could be sent on.
 pub struct Received {
     stream: ReceiveHalf,
     /// What is still to come, if the head said how much.
-    left: Option<u64>,
-    /// An answer drives what is left of its request.
-    upload: Option<Box<Upload>>,
-    broken: Option<BodyError>,
+    left: u64,
+    rest: Option<Box<Rest>>,
+}
+
+/// The head did not say it.
+const UNKNOWN: u64 = u64::MAX;
+
+/// What is left of the request whose answer this is. Seldom any, and every body of ours is as large as the largest.
+enum Rest {
+    Upload(Upload),
+    Broken(BodyError),
 }
 
 impl Received {
-    pub fn new(stream: ReceiveHalf, headers: &HeaderMap) -> Received {
-        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-        let left = match (lengths.next(), lengths.next()) {
-            (Some(length), None) => length.to_str().ok().and_then(|length| length.parse().ok()),
-            _ => None,
-        };
-        Received { stream, left, upload: None, broken: None }
+    pub fn new(stream: ReceiveHalf) -> Received {
+        let left = stream.length().unwrap_or(UNKNOWN);
+        Received { stream, left, rest: None }
     }
 
     /// An answer's body, and the rest of the request.
-    pub fn of_answer(stream: ReceiveHalf, headers: &HeaderMap, upload: Option<Upload>) -> Received {
-        let mut received = Received { upload: upload.map(Box::new), ..Received::new(stream, headers) };
+    pub fn of_answer(stream: ReceiveHalf, upload: Option<Upload>) -> Received {
+        let rest = upload.map(|upload| Box::new(Rest::Upload(upload)));
+        let mut received = Received { rest, ..Received::new(stream) };
         received.let_upload_go();
         received
     }
 
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.drive(cx);
-        if let Some(error) = self.broken.take() {
+        if self.is_broken()
+            && let Some(Rest::Broken(error)) = self.rest.take().map(|rest| *rest)
+        {
             return Poll::Ready(Some(Err(error)));
         }
         let frame = ready!(self.poll_received(cx));
@@ -49,7 +57,9 @@ impl Received {
     fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         Poll::Ready(match ready!(self.stream.poll_read(cx)) {
             Ok(Read::Data(data)) => {
-                self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+                if self.left != UNKNOWN {
+                    self.left = self.left.saturating_sub(data.len() as u64);
+                }
                 Some(Ok(Frame::data(data)))
             }
             Ok(Read::Trailers(trailers)) => Some(Ok(Frame::trailers(trailers))),
@@ -60,23 +70,23 @@ impl Received {
 
     /// Sends on what the request has ready, also while nobody asks for the answer.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
-        let Some(upload) = &mut self.upload else { return };
-        match upload.poll(cx) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.upload = None,
-            Poll::Ready(Err(error)) => {
-                self.upload = None;
-                self.broken = Some(error);
+        if let Some(rest) = &mut self.rest
+            && let Rest::Upload(upload) = &mut **rest
+        {
+            match upload.poll(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.rest = None,
+                Poll::Ready(Err(error)) => **rest = Rest::Broken(error),
             }
         }
     }
 
     /// The two directions end apart: a request that is longer than its answer goes on by itself.
     fn let_upload_go(&mut self) {
-        if self.upload.is_none() || !self.stream.is_read() {
+        if self.rest.is_none() || !self.stream.is_read() {
             return;
         }
-        if let Some(mut upload) = self.upload.take() {
+        if let Some(Rest::Upload(mut upload)) = self.rest.take().map(|rest| *rest) {
             tokio::task::spawn_local(async move {
                 if let Err(error) = std::future::poll_fn(|cx| upload.poll(cx)).await {
                     tracing::debug!(error, "the rest of a request broke off");
@@ -86,11 +96,15 @@ impl Received {
     }
 
     pub fn is_end_stream(&self) -> bool {
-        self.broken.is_none() && self.stream.is_read()
+        !self.is_broken() && self.stream.is_read()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.rest.as_ref().is_some_and(|rest| matches!(**rest, Rest::Broken(_)))
     }
 
     pub fn size_hint(&self) -> SizeHint {
-        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+        if self.left == UNKNOWN { SizeHint::default() } else { SizeHint::with_exact(self.left) }
     }
 }
 
@@ -183,7 +197,9 @@ impl Out {
                     }
                     Err(frame) => {
                         let trailers = frame.into_trailers().unwrap_or_default();
-                        self.stream.send_trailers(&trailers).map_err(gone)?;
+                        let sent = self.stream.send_trailers(&trailers);
+                        heads::give_back_map(trailers);
+                        sent.map_err(gone)?;
                         self.last = true;
                     }
                 },

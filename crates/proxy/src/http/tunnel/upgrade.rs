@@ -17,7 +17,7 @@ use crate::{
         broken::Broken,
         forward::{Outgoing, no_endpoint},
         h1::client::{Connection, exchange},
-        h2::{client::Sender, codec::Protocol},
+        h2::{client::Sender, codec::RequestHead},
         inbound::Inbound,
         reply::Reason,
         target::Target,
@@ -148,17 +148,20 @@ async fn ask_h2(
     mut sender: Sender,
     stream: StreamCount,
 ) -> Result<Asked, Broken> {
-    let Some(absolute) = target.absolute(outgoing.cluster.cluster.tls.is_some()) else {
+    if !target.has_authority() {
         let reason = "the authority cannot be sent over HTTP/2".to_owned();
         return Err(Broken::connect(&ConnectError::Settings { reason }, None));
-    };
+    }
     target.headers.remove(CONNECTION);
     target.headers.remove(UPGRADE);
     let key = Key::of(&target.headers);
     target.method = Method::CONNECT;
-    let mut request = target.into_h2(absolute);
-    request.extensions_mut().insert(Protocol(Bytes::from_static(websocket::PROTOCOL.as_bytes())));
-    let (mut parts, opened) = sender.connect(request, stream).await.map_err(Broken::h2)?;
+    let head = RequestHead {
+        protocol: Some(websocket::PROTOCOL.as_bytes()),
+        ..target.h2_head(outgoing.cluster.cluster.tls.is_some())
+    };
+    let asked = sender.connect(head, stream).await;
+    let (mut parts, opened) = asked.map_err(|failed| Broken::h2(&failed, None))?;
     let tunnel = match opened {
         Ok(tunnel) => tunnel,
         Err(body) => return Ok(Asked::Declined(Response::from_parts(parts, body))),

@@ -54,15 +54,16 @@ impl Lanes {
 #[test]
 fn the_request_corpus_through_two_proxies() {
     println!("{}", Tally::HEAD);
-    for (first, name, count) in [
-        (First::Weft, "Weft+Weft", 24),
-        (First::Peer(Peer::Envoy), "Env.+Weft", 48),
-        (First::Peer(Peer::HaProxy), "HAP.+Weft", 48),
+    for (first, who, name, count) in [
+        (First::Weft, "Weft", "Weft+Weft", 24),
+        (First::Peer(Peer::Envoy), "Envoy", "Env.+Weft", 48),
+        (First::Peer(Peer::HaProxy), "HAProxy", "HAP.+Weft", 48),
     ] {
         let Some(lanes) = Lanes::in_series(first, count) else { return };
         let verdicts = corpus(&lanes);
         let tally = Tally::new(verdicts.iter().map(|(_, (verdict, _))| verdict));
         println!("{}", tally.line("in series", name));
+        tally.tell(&format!("{} requests, then Weft behind it", CASES.len()), who);
         for (case, (verdict, why)) in &verdicts {
             if matches!(verdict, Verdict::Ambiguous | Verdict::FalseReject) {
                 println!("  {verdict:?}: {case}: {why}");

@@ -347,3 +347,95 @@ fn a_server_that_breaks_the_rules_is_left() {
     client.receive(&frame(kind::SETTINGS, 0, 0, &[])).unwrap();
     assert!(client.receive(&frame(kind::HEADERS, END, 2, &[0x88])).is_err(), "a stream that nobody opened");
 }
+
+#[test]
+fn who_reads_no_answers_gets_none_made() {
+    let mut server = server();
+    let headers = HeaderMap::from_iter([(http::HeaderName::from_static("x-large"), value("v"))]);
+    let (mut stream, mut served) = (1_u32, 0);
+    let ended = loop {
+        if let Err(fault) = server.receive(&frame(kind::HEADERS, END, stream, SMALL)) {
+            break fault;
+        }
+        for key in server.opened() {
+            let mut headers = headers.clone();
+            let large = HeaderValue::from_bytes(&[b'v'; 8000]).unwrap();
+            headers.insert("x-other", large);
+            server.connection.answer(key, http::StatusCode::FORBIDDEN, &headers, true).unwrap();
+            server.connection.release(key, 1);
+            server.connection.release(key, 2);
+            served += 1;
+        }
+        stream += 2;
+        assert!(stream < 100_000, "never");
+    };
+    assert_eq!(ended.reason, Reason::ENHANCE_YOUR_CALM);
+    assert!(served < 400 && server.connection.output().len() < 2_000_000, "{served} served");
+}
+
+#[test]
+fn who_only_takes_back_is_ended() {
+    let config = Config { cancelled_max: 100, ..Config::new(Role::Server) };
+    let both = |stream: u32| {
+        [frame(kind::HEADERS, END, stream, SMALL), frame(kind::RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
+    };
+    let mut server = greeted_server(config);
+    let let_go = |server: &mut End| {
+        for key in server.opened() {
+            server.connection.release(key, 1);
+            server.connection.release(key, 2);
+        }
+    };
+    let mut ended = None;
+    for number in 0..200 {
+        ended = answer(&mut server, &both(2 * number + 1)).0;
+        let_go(&mut server);
+        if ended.is_some() {
+            break;
+        }
+    }
+    assert_eq!(ended, Some(Reason::ENHANCE_YOUR_CALM));
+    // One answer for each that is taken back, and it may go on for ever.
+    let mut server = greeted_server(config);
+    for number in 0..400 {
+        assert_eq!(answer(&mut server, &frame(kind::HEADERS, END, 4 * number + 1, SMALL)).0, None);
+        let [key] = server.opened()[..] else { panic!("one stream") };
+        server.connection.answer(key, http::StatusCode::OK, &HeaderMap::new(), true).unwrap();
+        server.connection.release(key, 1);
+        server.connection.release(key, 2);
+        assert_eq!(answer(&mut server, &both(4 * number + 3)).0, None);
+        let_go(&mut server);
+    }
+}
+
+#[test]
+fn late_frames_of_many_resets_in_any_order_are_no_fault() {
+    let mut server = greeted_server(Config { streams_max: 1000, ..Config::new(Role::Server) });
+    for number in 0..300 {
+        server.receive(&frame(kind::HEADERS, OPEN, 2 * number + 1, SMALL)).unwrap();
+    }
+    let mut keys = server.opened();
+    keys.reverse();
+    keys.rotate_left(7);
+    for key in keys {
+        server.connection.reset(key, Reason::CANCEL);
+        server.connection.release(key, 1);
+        server.connection.release(key, 2);
+    }
+    for number in 0..300 {
+        assert_eq!(server.receive(&frame(kind::DATA, 0, 2 * number + 1, b"late")), Ok(()));
+    }
+}
+
+#[test]
+fn a_table_that_was_emptied_on_its_way_is_told() {
+    let mut client = End::new(Config::new(Role::Client));
+    let sizes = [&[0, 1, 0, 0, 0, 0][..], &[0, 1, 0, 0, 16, 0]].concat();
+    client.receive(&frame(kind::SETTINGS, 0, 0, &sizes)).unwrap();
+    client.written();
+    client.connection.open(&request("GET", "http://a/"), true).unwrap();
+    let written = client.written();
+    let (head, block) = &frames(&written)[0];
+    assert_eq!(head.kind, kind::HEADERS);
+    assert!(block.starts_with(&[0x20, 0x3f, 0xe1, 0x1f]), "to 0 and back to 4096: {block:x?}");
+}

@@ -29,6 +29,7 @@ fn a_message_comes_whole_however_it_is_cut() {
         assert!(client.events().contains(&Event::Readable(key)));
         let answer = client.connection.take_response(key).unwrap().unwrap();
         assert_eq!((answer.status(), answer.headers()), (StatusCode::IM_A_TEAPOT, &headers));
+        assert_eq!(client.connection.length(key), Some(5), "the whole, however much of it is here");
         assert_eq!(client.read(key), (b"short".to_vec(), None, true));
         for (end, key) in [(&mut client, key), (&mut server, there)] {
             assert!(end.connection.is_read(key));

@@ -62,13 +62,15 @@ pub struct Driver<T> {
     io: T,
     input: Input,
     mux: Rc<Mux>,
+    /// Something was written that the layer below may still hold.
+    flushing: bool,
     last_words: Option<Pin<Box<Sleep>>>,
     read_away: usize,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     pub fn new(io: T, mux: Rc<Mux>) -> Driver<T> {
-        Driver { io, input: Input::default(), mux, last_words: None, read_away: 0 }
+        Driver { io, input: Input::default(), mux, flushing: false, last_words: None, read_away: 0 }
     }
 
     /// Reads once, and lets the connection see it. Pending: there is no more just now.
@@ -94,7 +96,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     /// Writes all that there is.
     pub fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut connection = self.mux.connection();
-        if connection.output().is_empty() {
+        if connection.output().is_empty() && !self.flushing {
             return Poll::Ready(Ok(()));
         }
         loop {
@@ -111,12 +113,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             connection.written(written);
+            self.flushing = true;
         }
         if let Some(memory) = connection.output().take_back() {
             give_back_flat(memory);
         }
         drop(connection);
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.flushing {
+            // TLS keeps records that the socket had no room for.
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+            self.flushing = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -146,5 +154,83 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             }
         }
         Poll::Ready(())
+    }
+}
+
+/// However the task ends, nobody waits for a connection that nobody moves.
+impl<T> Drop for Driver<T> {
+    fn drop(&mut self) {
+        self.mux.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::{cell::Cell, task::Waker};
+
+    use http::Method;
+    use tokio::io::ReadBuf;
+    use weft_wire::http2::{Config, RequestHead, Role, StreamError};
+
+    use super::*;
+
+    /// Takes all at once and is slow to pass it on, as TLS over a full socket.
+    #[derive(Default)]
+    struct Slow {
+        refusals: usize,
+        flushed: Rc<Cell<bool>>,
+    }
+
+    impl AsyncRead for Slow {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Slow {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if self.refusals > 0 {
+                self.refusals -= 1;
+                return Poll::Pending;
+            }
+            self.flushed.set(true);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_the_layer_below_holds_is_not_forgotten() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let flushed = Rc::new(Cell::new(false));
+        let io = Slow { refusals: 2, flushed: Rc::clone(&flushed) };
+        let mut driver = Driver::new(io, Mux::new(Config::new(Role::Client)));
+        assert!(driver.poll_send(cx).is_pending() && driver.poll_send(cx).is_pending());
+        assert!(driver.poll_send(cx).is_ready() && flushed.get());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_connection_that_nobody_moves() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mux = Mux::new(Config::new(Role::Client));
+        let driver = Driver::new(Slow::default(), Rc::clone(&mux));
+        let headers = HeaderMap::new();
+        let (method, authority) = (&Method::GET, Some(&b"a"[..]));
+        let head =
+            RequestHead { method, scheme: "http", authority, path: "/", protocol: None, headers: &headers };
+        let (mut answer, _sending) = mux.open(head, true).unwrap();
+        assert!(answer.poll_response(cx).is_pending());
+        drop(driver);
+        assert!(matches!(answer.poll_response(cx), Poll::Ready(Err(StreamError::Closed))));
+        assert!(mux.open(head, true).is_err());
     }
 }

@@ -14,7 +14,8 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::sync::Notify;
 use weft_wire::http2::{
-    Config, Connection, Event, HeadError, Key, OpenError, RECEIVING, Read, Reason, Room, SENDING, StreamError,
+    Config, Connection, Event, HeadError, Key, OpenError, RECEIVING, Read, Reason, RequestHead, Room,
+    SENDING, StreamError,
 };
 
 use crate::http::h1::io;
@@ -84,6 +85,16 @@ impl Mux {
         connection
     }
 
+    /// Breaks what is not whole, and tells everybody.
+    pub fn close(&self) {
+        if let Ok(mut connection) = self.connection.try_borrow_mut() {
+            connection.close();
+        }
+        self.dispatch(&mut |_| {});
+        let opening = std::mem::take(&mut self.waiting.borrow_mut().opening);
+        opening.into_iter().for_each(Waker::wake);
+    }
+
     /// The task that is to be woken.
     pub fn begin(&self, cx: &Context<'_>) {
         remember(&mut self.waiting.borrow_mut().task, cx);
@@ -129,13 +140,18 @@ impl Mux {
         }
     }
 
-    /// The halves of a stream that was opened by the other side, and its request.
+    /// The halves of a stream that was opened by the other side, and its request, if it is still wanted.
     pub fn accept(
         self: &Rc<Mux>,
         key: Key,
     ) -> Option<(Result<Request<()>, HeadError>, ReceiveHalf, SendHalf)> {
         let request = self.connection.borrow_mut().take_request(key)?;
-        Some((request, self.receiving(key), self.sending(key)))
+        let (receiving, sending) = (self.receiving(key), self.sending(key));
+        // Taken back in the same breath: nobody is to work for it.
+        if self.view().error(key).is_some() {
+            return None;
+        }
+        Some((request, receiving, sending))
     }
 
     fn receiving(self: &Rc<Mux>, key: Key) -> ReceiveHalf {
@@ -150,7 +166,10 @@ impl Mux {
     pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<Result<(), OpenError>> {
         let can_open = self.view().can_open();
         if can_open == Err(OpenError::Full) {
-            self.waiting.borrow_mut().opening.push(cx.waker().clone());
+            let opening = &mut self.waiting.borrow_mut().opening;
+            if !opening.iter().any(|known| known.will_wake(cx.waker())) {
+                opening.push(cx.waker().clone());
+            }
             return Poll::Pending;
         }
         Poll::Ready(can_open)
@@ -159,10 +178,10 @@ impl Mux {
     /// Sends a request's head.
     pub fn open(
         self: &Rc<Mux>,
-        request: &Request<()>,
+        head: RequestHead<'_>,
         ends: bool,
     ) -> Result<(ReceiveHalf, SendHalf), OpenError> {
-        let key = self.writing().open(request, ends)?;
+        let key = self.writing().open(head, ends)?;
         Ok((self.receiving(key), self.sending(key)))
     }
 
@@ -176,6 +195,11 @@ impl Mux {
     /// A server's: asks its client to leave.
     pub fn leave(&self) {
         self.writing().leave();
+    }
+
+    /// Takes no stream more, whether the client has read that or not.
+    pub fn leave_now(&self) {
+        self.writing().leave_now();
     }
 }
 
@@ -217,6 +241,11 @@ impl ReceiveHalf {
     /// Whether all of it was read.
     pub fn is_read(&self) -> bool {
         self.mux.view().is_read(self.key)
+    }
+
+    /// How long the whole body is, if its head said so.
+    pub fn length(&self) -> Option<u64> {
+        self.mux.view().length(self.key)
     }
 
     /// Whether nothing of the stream has reached the socket.
