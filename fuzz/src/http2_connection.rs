@@ -149,18 +149,16 @@ fn theirs(data: &[u8]) -> (Requests, bool) {
     for (request, respond) in &mut held {
         let mut seen = Seen::of(request);
         let body = request.body_mut();
-        loop {
-            match body.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => seen.body.extend_from_slice(&data),
-                Poll::Ready(Some(Err(_))) | Poll::Pending => break,
-                Poll::Ready(None) => {
-                    if let Poll::Ready(Ok(trailers)) = body.poll_trailers(cx) {
-                        seen.trailers = trailers.as_ref().map(fields);
-                        seen.whole = true;
-                    }
-                    break;
-                }
+        while let Poll::Ready(Some(Ok(data))) = body.poll_data(cx) {
+            seen.body.extend_from_slice(&data);
+        }
+        match body.poll_trailers(cx) {
+            Poll::Ready(Ok(trailers)) => {
+                seen.trailers = trailers.as_ref().map(fields);
+                seen.whole = true;
             }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => seen.whole = body.is_end_stream(),
         }
         requests.insert(respond.stream_id().into(), seen);
     }
@@ -187,7 +185,13 @@ pub fn connection(data: &[u8]) {
     }
     for (stream, seen) in requests.iter().filter(|(_, seen)| seen.whole) {
         let other = theirs.get(stream).unwrap_or_else(|| panic!("h2 takes no stream {stream}: {seen:?}"));
-        assert_eq!(seen, other, "stream {stream}");
+        if other.whole {
+            assert_eq!(seen, other, "stream {stream}");
+        } else {
+            // It may want to be asked once more for the end.
+            let same = (&seen.head, &seen.headers) == (&other.head, &other.headers);
+            assert!(same && seen.body.starts_with(&other.body), "stream {stream}: {seen:?}, {other:?}");
+        }
     }
 }
 

@@ -87,9 +87,10 @@ impl Mux {
 
     /// Breaks what is not whole, and tells everybody.
     pub fn close(&self) {
-        if let Ok(mut connection) = self.connection.try_borrow_mut() {
-            connection.close();
-        }
+        // In a panic somebody may still be at it.
+        let Ok(mut connection) = self.connection.try_borrow_mut() else { return };
+        connection.close();
+        drop(connection);
         self.dispatch(&mut |_| {});
         let opening = std::mem::take(&mut self.waiting.borrow_mut().opening);
         opening.into_iter().for_each(Waker::wake);
