@@ -34,6 +34,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Gives back what this worker keeps for the next request.
 pub fn release_buffers() {
     io::release();
+    weft_wire::http2::hpack::release();
     heads::release();
     server::release();
 }

@@ -5,10 +5,9 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 
 use super::{
     Connection, Event, HeadError, RequestHead,
-    connection::Leaving,
     frame::{self, HEAD_BYTES, Head, WINDOW_BYTES, flag, kind},
     head,
-    settings::{Credit, Role},
+    settings::Credit,
     stream::{self, Key, StreamError},
 };
 
@@ -348,15 +347,5 @@ impl Connection {
                 flat.extend_from_slice(part);
             }
         }
-    }
-
-    /// Whether a server that leaves still takes streams.
-    pub fn is_leaving(&self) -> bool {
-        self.leaving != Leaving::No
-    }
-
-    /// Which end this is.
-    pub fn role(&self) -> Role {
-        self.config.role
     }
 }
