@@ -50,7 +50,10 @@ fn lines_of_two_workers_come_whole_and_in_order() {
                     }
                     // As much of a worker's time as its requests would take: nothing is to be dropped here.
                     if number % 5000 == 4999 {
-                        wait_for("the disk", || lines(&path) > number / 2);
+                        wait_for("the disk", || {
+                            logs.flush();
+                            lines(&path) > number / 2
+                        });
                     }
                 }
                 logs.finish();

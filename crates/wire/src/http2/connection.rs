@@ -113,7 +113,7 @@ pub struct Connection {
     pub(super) resets: VecDeque<u32>,
     /// No reset of a stream above this one is forgotten.
     pub(super) forgotten: u32,
-    /// Streams that the other side spoiled, less those that it did not.
+    /// Streams that the other side spoiled, less those that came to their end.
     pub(super) spoiled: u32,
     /// Requests that their client took back, less those that were answered.
     pub(super) cancelled: u32,
@@ -373,6 +373,9 @@ impl Connection {
             return;
         }
         if std::mem::take(&mut stream.counted) {
+            if stream.error.is_none() {
+                self.spoiled = self.spoiled.saturating_sub(1);
+            }
             match key.id & 1 == u32::from(self.config.role == Role::Client) {
                 true => self.open_ours -= 1,
                 false => self.open_theirs -= 1,

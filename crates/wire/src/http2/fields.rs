@@ -142,7 +142,6 @@ impl Connection {
             self.write_reset(id, Reason::PROTOCOL_ERROR);
             return Ok(());
         }
-        self.spoiled = self.spoiled.saturating_sub(1);
         let (head, expected) = match request {
             Ok((request, length)) => (stream::Head::Request(request), length),
             Err(error) => (stream::Head::Wrong(error), None),

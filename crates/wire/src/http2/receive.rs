@@ -8,8 +8,9 @@ use super::{
     stream::{self, Key, StreamError},
 };
 
-/// Streams that a peer may spoil more than it uses well.
+/// Streams that a peer may spoil more than it lets come to their end.
 const SPOILED_MAX: u32 = 1000;
+
 pub(super) fn protocol(what: &'static str) -> Fault {
     Fault::new(Reason::PROTOCOL_ERROR, what)
 }
@@ -218,7 +219,6 @@ impl Connection {
 
     /// The other side has said END_STREAM.
     pub(super) fn end(&mut self, key: Key) -> Result<(), Fault> {
-        self.spoiled = self.spoiled.saturating_sub(1);
         let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.receives) else { return Ok(()) };
         if stream.expected.is_some_and(|left| left > 0) && !stream.bodiless {
             return self.spoil(key, Reason::PROTOCOL_ERROR, "a body shorter than its Content-Length");

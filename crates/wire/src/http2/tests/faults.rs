@@ -1,7 +1,9 @@
 //! What breaks the rules ends the stream or the connection, by the rule's own number (RFC 9113).
 
+use http::StatusCode;
+
 use super::*;
-use crate::http2::Reason;
+use crate::http2::{RECEIVING, Reason, SENDING};
 
 const END: u8 = flag::END_STREAM | flag::END_HEADERS;
 const OPEN: u8 = flag::END_HEADERS;
@@ -291,17 +293,57 @@ fn frames_on_their_way_when_a_stream_is_reset_are_no_fault() {
     assert_eq!(answer(&mut server, &late.concat()), (None, vec![Reason::CANCEL]));
 }
 
+/// In one read, before anybody can answer: a well-formed head, and the stream's end, make up for nothing.
 #[test]
 fn who_only_spoils_streams_is_ended() {
-    let mut server = server();
-    let mut said = None;
-    for number in 0..2000 {
-        said = answer(&mut server, &frame(kind::HEADERS, END, 2 * number + 1, &[0x82])).0;
-        if said.is_some() {
-            break;
-        }
+    let post = |stream| frame(kind::HEADERS, OPEN, stream, SMALL);
+    let data = |stream, flags| frame(kind::DATA, flags, stream, b"x");
+    type Spoilt<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+    let cases: [(&str, Spoilt<'_>); 4] = [
+        ("a head that is none", &|stream| frame(kind::HEADERS, END, stream, &[0x82])),
+        ("WINDOW_UPDATE of nothing", &|stream| {
+            [post(stream), frame(kind::WINDOW_UPDATE, 0, stream, &[0; 4])].concat()
+        }),
+        ("DATA after the end", &|stream| {
+            [post(stream), data(stream, flag::END_STREAM), data(stream, 0)].concat()
+        }),
+        ("trailers that end nothing", &|stream| {
+            [post(stream), frame(kind::HEADERS, OPEN, stream, &[])].concat()
+        }),
+    ];
+    for (what, spoilt) in cases {
+        let mut server = server();
+        let said = (0..1002).find_map(|number| {
+            let said = answer(&mut server, &spoilt(2 * number + 1)).0;
+            for event in server.events() {
+                if let Event::Opened(key) = event {
+                    let _ = server.connection.take_request(key);
+                    server.connection.release(key, RECEIVING | SENDING);
+                }
+            }
+            said
+        });
+        assert_eq!(said, Some(Reason::ENHANCE_YOUR_CALM), "{what}");
     }
-    assert_eq!(said, Some(Reason::ENHANCE_YOUR_CALM));
+}
+
+/// Who spoils a stream now and then, and lets the others come to their end, is served.
+#[test]
+fn good_streams_make_up_for_spoiled_ones() {
+    let mut server = server();
+    for number in 0..3000 {
+        let (bad, good) = (4 * number + 1, 4 * number + 3);
+        assert!(answer(&mut server, &frame(kind::HEADERS, END, bad, &[0x82])).0.is_none(), "{number}");
+        server.receive(&frame(kind::HEADERS, END, good, SMALL)).unwrap();
+        for event in server.events() {
+            if let Event::Opened(key) = event {
+                server.connection.take_request(key).unwrap().unwrap();
+                server.connection.answer(key, StatusCode::OK, &HeaderMap::new(), true).unwrap();
+                server.connection.release(key, RECEIVING | SENDING);
+            }
+        }
+        server.written();
+    }
 }
 
 #[test]
