@@ -3,9 +3,13 @@
 #![no_main]
 #![allow(clippy::expect_used, reason = "without its settings it cannot run")]
 
-use std::sync::OnceLock;
+use std::{sync::OnceLock, time::Duration};
 
 use libfuzzer_sys::fuzz_target;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Of one input; more is a find. Time that goes by on a busy machine is none.
+const INPUT_CPU_MAX: Duration = Duration::from_secs(5);
 
 static RUN: OnceLock<fn(&[u8])> = OnceLock::new();
 
@@ -23,6 +27,14 @@ fn prepare() {
 
 fuzz_target!(init: prepare(), |data: &[u8]| {
     if let Some(run) = RUN.get() {
+        let before = cpu_time();
         run(data);
+        let spent = cpu_time().saturating_sub(before);
+        assert!(spent <= INPUT_CPU_MAX, "one input took {spent:?} of CPU time");
     }
 });
+
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
+}

@@ -16,6 +16,7 @@ mod config;
 mod fields;
 mod files;
 mod first_bytes;
+mod grpc_web;
 mod hpack;
 mod http1;
 mod http2;
@@ -102,6 +103,13 @@ pub const TARGETS: &[Target] = &[
         run: http2_connection::connection,
         seeds: http2_connection::connection_seeds,
         bytes_max: 1024,
+    },
+    Target {
+        name: "grpc-web",
+        holds: "for every cut, what a reader of the whole body finds; half a message is never followed by an end",
+        run: grpc_web::grpc_web,
+        seeds: grpc_web::grpc_web_seeds,
+        bytes_max: 512,
     },
     Target {
         name: "tls-hello",

@@ -429,6 +429,8 @@ async fn what_a_proxy_says_of_its_health_reaches_its_callers_within_a_second() {
         app: "127.0.0.9".parse().unwrap(),
         secrets: false,
         tunnels: false,
+        grpc_web: true,
+        datagrams: Vec::new(),
     };
     let resources = core.views.subscribe(&view);
     let now = || endpoints(&resources.borrow(), "outbound|80|be4.default");

@@ -67,6 +67,8 @@ fn view(snapshot: &Snapshot, who: &str, kind: ProxyKind) -> ProxyView {
         app: "127.0.0.1".parse().unwrap(),
         secrets: true,
         tunnels: true,
+        grpc_web: true,
+        datagrams: Vec::new(),
     }
 }
 
@@ -178,6 +180,7 @@ fn chain_offered(
     let connection = ConnectionView {
         destination: LOCAL,
         source: LOCAL,
+        direct: LOCAL,
         transport: if tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer },
         server_name: sni,
         application_protocols: alpn,
@@ -279,7 +282,7 @@ fn tunnelled(table: &RoutingTable, sni: &str, input: &PolicyInput<'_>) -> String
     call.method = Method::CONNECT;
     let head = call.head();
     let input = PolicyInput { head: Some(&head), ..*input };
-    for HttpFilter::Rbac(rbac) in &http.filters {
+    for rbac in http.filters.iter().filter_map(HttpFilter::rbac) {
         let Some(rules) = &rbac.rules else { continue };
         let verdict = authorize::decide(rules, &input);
         if !verdict.allow {
@@ -320,8 +323,8 @@ fn inbound(table: &RoutingTable, port: u16, text: &str) -> String {
     };
     let (rules, end) = match &chain.filter {
         NetworkFilter::Http(http) => {
-            let rules: Vec<_> =
-                http.filters.iter().map(|HttpFilter::Rbac(rbac)| rbac.rules.clone()).collect();
+            let filters = http.filters.iter().filter_map(HttpFilter::rbac);
+            let rules: Vec<_> = filters.map(|rbac| rbac.rules.clone()).collect();
             (rules, http.clone())
         }
         NetworkFilter::Tcp(tcp) => {

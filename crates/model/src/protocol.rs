@@ -10,7 +10,7 @@ use crate::spec::ServicePort;
 pub enum Protocol {
     /// HTTP/1.1 in the clear; the proxies look inside.
     Http,
-    /// HTTP/2 in the clear (h2c, gRPC); the proxies look inside.
+    /// HTTP/2 in the clear (h2c, gRPC); the proxies look inside. Calls in gRPC-Web reach the application as gRPC.
     Http2,
     /// The application's own HTTPS: passed through by server name.
     Https,
@@ -26,7 +26,7 @@ impl Protocol {
     pub fn of_app_protocol(word: &str) -> Option<Protocol> {
         Some(match word.to_ascii_lowercase().as_str() {
             "http" | "http1" | "kubernetes.io/ws" => Protocol::Http,
-            "http2" | "h2c" | "kubernetes.io/h2c" | "grpc" => Protocol::Http2,
+            "http2" | "h2c" | "kubernetes.io/h2c" | "grpc" | "grpc-web" => Protocol::Http2,
             "https" | "kubernetes.io/wss" => Protocol::Https,
             "tls" => Protocol::Tls,
             "tcp" => Protocol::Tcp,
@@ -101,6 +101,8 @@ mod tests {
         check("", "tls", 443, Protocol::Tls);
         check("kubernetes.io/h2c", "http", 80, Protocol::Http2);
         check("GRPC", "", 80, Protocol::Http2);
+        check("grpc-web", "", 80, Protocol::Http2);
+        check("", "grpc-web", 9000, Protocol::Http2);
         check("https", "", 443, Protocol::Https);
         check("example.com/other", "", 80, Protocol::Http);
     }

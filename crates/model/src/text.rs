@@ -44,6 +44,7 @@ pub fn check(format: &str, text: &str) -> Result<(), Complaint> {
             }
         }
         "ipv4-cidr" => ipv4_cidr(text),
+        "cidr" => cidr(text),
         "header-name" => header_name(text),
         "header-value" => header_value(text),
         "http-method" => http_method(text),
@@ -175,6 +176,25 @@ fn ipv4_cidr(text: &str) -> Result<(), Complaint> {
         );
     }
     Ok(())
+}
+
+fn cidr(text: &str) -> Result<(), Complaint> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let all = if address.is_ipv4() { 32 } else { 128 };
+        return complain(
+            format!("{text} is one address, not a network"),
+            did_you_mean(&format!("{text}/{all}")),
+        );
+    }
+    match text.parse::<ipnet::IpNet>() {
+        Ok(net) if net.trunc() == net => Ok(()),
+        Ok(net) => {
+            complain(format!("{text} has bits set behind its length"), did_you_mean(&net.trunc().to_string()))
+        }
+        Err(_) => {
+            complain(format!("{} is not a network", quote(text)), "such as 192.0.2.0/24 or 2001:db8::/32")
+        }
+    }
 }
 
 fn is_token(text: &str) -> bool {

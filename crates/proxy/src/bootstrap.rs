@@ -204,7 +204,10 @@ fn foreign(dynamic: &DynamicResources, clusters: &[Cluster]) -> Result<(ForeignX
         .ok_or_else(|| wrong(path, format!("cluster {name} is not in static_resources")))?;
     let address =
         cluster.first_address().ok_or_else(|| wrong(path, format!("cluster {name} has no endpoint")))?;
-    let tls = cluster.upstream_tls().map(|tls| ForeignTls {
+    let tls = cluster
+        .tls_alone()
+        .map_err(|reason| wrong(path, format!("cluster {name}: transport_socket: {reason}")))?;
+    let tls = tls.map(|tls| ForeignTls {
         sni: tls.sni.clone(),
         ca_file: tls.ca_file(),
         chain_file: tls.chain_file(),
@@ -219,11 +222,12 @@ fn foreign(dynamic: &DynamicResources, clusters: &[Cluster]) -> Result<(ForeignX
 
 impl SocketAddressBox {
     fn socket_address(&self, path: &str) -> Result<SocketAddr, BootstrapError> {
+        let wrong = |reason: String| BootstrapError::Meaning { path: path.to_owned(), reason };
+        if self.is_udp() {
+            return Err(wrong("protocol: UDP is for listeners of datagrams".to_owned()));
+        }
         let text = self.host_and_port();
-        text.parse().map_err(|_| BootstrapError::Meaning {
-            path: path.to_owned(),
-            reason: format!("{text} is no IP address with a port"),
-        })
+        text.parse().map_err(|_| wrong(format!("{text} is no IP address with a port")))
     }
 }
 

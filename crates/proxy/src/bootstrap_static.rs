@@ -1,19 +1,26 @@
 //! Static clusters and listeners of a bootstrap, as far as they go, turned into xDS resources.
 //!
 //! Clusters: STATIC, STRICT_DNS or LOGICAL_DNS with plain endpoints, round robin / least request / random, HTTP/2 by
-//! `http2_protocol_options`, TLS from files. Listeners: one address, filter chains with an HTTP connection manager
-//! (inline routes by prefix, path or CONNECT to one cluster or weighted ones, redirects, direct answers; the router
-//! filter alone) or a TCP proxy; chains matched by `server_names`. TLS towards callers, RBAC, header edits, retries and
-//! everything else of xDS are **not** read from files: a control plane sends them. Every other field is an error.
-
-use std::path::PathBuf;
+//! `http2_protocol_options`, TLS from files, PROXY headers. Listeners: one address; of TCP with filter chains of an HTTP
+//! connection manager (inline routes by prefix, path or CONNECT to one cluster or weighted ones, redirects, direct
+//! answers; the router and before it gRPC-Web alone) or a TCP proxy, chains matched by `server_names` and by who is
+//! directly there, and PROXY headers taken; of UDP with a UDP proxy. TLS towards callers, RBAC, header edits, retries
+//! and everything else of xDS are **not** read from files: a control plane sends them. Every other field is an error.
+//!
+//! Here is shape alone. What goes with what is asked where the resources of a control plane are read, and nowhere else.
 
 use envoy_types::pb::google::protobuf::Any;
 use serde::Deserialize;
 
 use crate::bootstrap::BootstrapError;
 
+mod listener_filters;
 mod to_xds;
+mod transport;
+
+use listener_filters::ListenerFilter;
+use transport::TransportSocket;
+pub use transport::UpstreamTls;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,13 +31,27 @@ pub struct SocketAddressBox {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SocketAddress {
+    #[serde(default)]
+    protocol: Transport,
     address: String,
     port_value: u16,
 }
 
+#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "UPPERCASE")]
+enum Transport {
+    #[default]
+    Tcp,
+    Udp,
+}
+
 impl SocketAddressBox {
+    pub fn is_udp(&self) -> bool {
+        self.socket_address.protocol == Transport::Udp
+    }
+
     pub fn host_and_port(&self) -> String {
-        let SocketAddress { address, port_value } = &self.socket_address;
+        let SocketAddress { address, port_value, .. } = &self.socket_address;
         if address.contains(':') {
             format!("[{address}]:{port_value}")
         } else {
@@ -108,80 +129,14 @@ struct Endpoint {
     address: SocketAddressBox,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TransportSocket {
-    #[serde(rename = "name")]
-    _name: String,
-    typed_config: UpstreamTls,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpstreamTls {
-    #[serde(rename = "@type")]
-    _type: UpstreamTlsType,
-    pub sni: Option<String>,
-    #[serde(default)]
-    common_tls_context: CommonTls,
-}
-
-#[derive(Deserialize)]
-enum UpstreamTlsType {
-    #[serde(rename = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext")]
-    V3,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct CommonTls {
-    #[serde(default)]
-    alpn_protocols: Vec<String>,
-    #[serde(default)]
-    tls_certificates: Vec<TlsCertificate>,
-    validation_context: Option<ValidationContext>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsCertificate {
-    certificate_chain: File,
-    private_key: File,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ValidationContext {
-    trusted_ca: File,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    filename: PathBuf,
-}
-
-impl UpstreamTls {
-    pub fn ca_file(&self) -> Option<PathBuf> {
-        self.common_tls_context.validation_context.as_ref().map(|context| context.trusted_ca.filename.clone())
-    }
-
-    pub fn chain_file(&self) -> Option<PathBuf> {
-        self.common_tls_context.tls_certificates.first().map(|one| one.certificate_chain.filename.clone())
-    }
-
-    pub fn key_file(&self) -> Option<PathBuf> {
-        self.common_tls_context.tls_certificates.first().map(|one| one.private_key.filename.clone())
-    }
-}
-
 impl Cluster {
     pub fn first_address(&self) -> Option<String> {
         self.endpoints().next().map(|endpoint| endpoint.address.host_and_port())
     }
 
-    pub fn upstream_tls(&self) -> Option<&UpstreamTls> {
-        self.transport_socket.as_ref().map(|socket| &socket.typed_config)
+    /// How its endpoints are spoken to, as far as it is TLS alone; the error says what is there instead.
+    pub fn tls_alone(&self) -> Result<Option<&UpstreamTls>, &'static str> {
+        self.transport_socket.as_ref().map_or(Ok(None), TransportSocket::tls_alone)
     }
 
     pub fn resource(&self, path: &str) -> Result<Any, BootstrapError> {
@@ -202,6 +157,11 @@ impl Cluster {
 pub struct Listener {
     name: String,
     address: SocketAddressBox,
+    udp_listener_config: Option<Nothing>,
+    #[serde(default)]
+    listener_filters: Vec<ListenerFilter>,
+    listener_filters_timeout: Option<String>,
+    #[serde(default)]
     filter_chains: Vec<FilterChain>,
 }
 
@@ -225,6 +185,16 @@ struct FilterChain {
 struct ChainMatch {
     #[serde(default)]
     server_names: Vec<String>,
+    #[serde(default)]
+    direct_source_prefix_ranges: Vec<CidrRange>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CidrRange {
+    address_prefix: String,
+    #[serde(default)]
+    prefix_len: u32,
 }
 
 #[derive(Deserialize)]
@@ -265,21 +235,22 @@ struct Http {
 #[serde(deny_unknown_fields)]
 struct HttpFilter {
     name: String,
-    #[serde(rename = "typed_config")]
-    _typed_config: Option<RouterConfig>,
+    typed_config: Option<HttpFilterConfig>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RouterConfig {
+struct HttpFilterConfig {
     #[serde(rename = "@type")]
-    _type: RouterType,
+    kind: HttpFilterKind,
 }
 
-#[derive(Deserialize)]
-enum RouterType {
+#[derive(Deserialize, Clone, Copy)]
+enum HttpFilterKind {
     #[serde(rename = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router")]
-    V3,
+    Router,
+    #[serde(rename = "type.googleapis.com/envoy.extensions.filters.http.grpc_web.v3.GrpcWeb")]
+    GrpcWeb,
 }
 
 #[derive(Deserialize)]

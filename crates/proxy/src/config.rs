@@ -58,6 +58,7 @@ impl Config {
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 app_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 ports: Vec::new(),
+                datagrams: Vec::new(),
                 locality: Locality::default(),
                 kind: "weft".to_owned(),
                 raw: None,
@@ -92,6 +93,8 @@ pub struct Node {
     pub app_address: IpAddr,
     /// The app's ports.
     pub ports: Vec<AppPort>,
+    /// Where the app sends datagrams, and to whom.
+    pub datagrams: Vec<Datagrams>,
     pub locality: Locality,
     /// `weft`, or what an agent for another proxy says: `envoy`, `grpc`.
     pub kind: String,
@@ -104,6 +107,14 @@ pub struct Node {
 pub struct AppPort {
     pub name: String,
     pub port: u16,
+}
+
+/// An address that is a port of a service for datagrams.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagrams {
+    pub at: SocketAddr,
+    /// `NAME:PORT` or `NAME.NAMESPACE:PORT`.
+    pub to: String,
 }
 
 /// Where the proxy runs, if it was told.

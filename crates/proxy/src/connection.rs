@@ -132,7 +132,7 @@ async fn open(
     if listener.proxy_protocol.is_some() {
         let limit = first_bytes_timeout(listener);
         let read = tokio::select! {
-            read = timeout(limit, proxy_header::read(listener, &mut stream, &mut first)) => {
+            read = timeout(limit, proxy_header::read(listener, direct.ip(), &mut stream, &mut first)) => {
                 read.unwrap_or(Err(Unread::Timeout))
             }
             () = drain.out_of_patience() => return None,
@@ -173,6 +173,7 @@ async fn open(
     let view = ConnectionView {
         destination,
         source: remote,
+        direct,
         transport: seen.transport,
         server_name: seen.server_name.as_deref(),
         application_protocols: &alpn,

@@ -7,7 +7,7 @@
 //! | Level | at | Memory | Descriptors | CPU |
 //! |---|---|---|---|---|
 //! | shrink | 85 % | idle connections close, longest idle first; pools and buffers are given back | the same | |
-//! | drain | 92 % | no new connections; the open ones end with their request | the open ones end with their request | |
+//! | drain | 92 % | no new connections; the open ones end with their request; answers whose clients are behind are cut | the open ones end with their request | |
 //! | refuse | 95 % | requests get 503, flag `OM` | | requests get 503 |
 //!
 //! New connections are closed, not left waiting: a client learns at once that it has to go elsewhere. Admin, metrics,
@@ -96,7 +96,9 @@ impl Resource {
 
     fn actions(self, level: Level) -> Actions {
         let steps = match self {
-            Resource::Memory => [Actions::SHRINK, Actions::LAST | Actions::CLOSED, Actions::REFUSE],
+            Resource::Memory => {
+                [Actions::SHRINK, Actions::LAST | Actions::CLOSED | Actions::CUT, Actions::REFUSE]
+            }
             // Each request of a connection that is open may need one more, and the listeners keep some back for that.
             Resource::Descriptors => [Actions::SHRINK, Actions::LAST, 0],
             // To close connections would make new ones, whose handshakes cost more.
@@ -115,6 +117,7 @@ impl Actions {
     const LAST: u8 = 2;
     const CLOSED: u8 = 4;
     const REFUSE: u8 = 8;
+    const CUT: u8 = 16;
 
     /// What is idle goes.
     pub fn shrinks(self) -> bool {
@@ -134,6 +137,12 @@ impl Actions {
     /// No request is served.
     pub fn refuses(self) -> bool {
         self.0 & Actions::REFUSE != 0
+    }
+
+    /// Answers end whose clients are behind with them. Flow control bounds what each of them holds, and nothing what all
+    /// do: for as long as they may be quiet, they would keep the door shut.
+    pub fn cuts(self) -> bool {
+        self.0 & Actions::CUT != 0
     }
 }
 
@@ -161,6 +170,7 @@ pub struct Overload {
     started: Instant,
     requests_refused: AtomicU64,
     idle_closed: AtomicU64,
+    answers_cut: AtomicU64,
     connections: Connections,
     release_memory: Option<fn()>,
 }
@@ -174,6 +184,7 @@ impl Overload {
             started: Instant::now(),
             requests_refused: AtomicU64::new(0),
             idle_closed: AtomicU64::new(0),
+            answers_cut: AtomicU64::new(0),
             connections: Connections::new(limits),
             release_memory: limits.release_memory,
         })
@@ -217,6 +228,11 @@ impl Overload {
     #[cold]
     pub fn on_idle_closed(&self, count: u64) {
         self.idle_closed.fetch_add(count, Ordering::Relaxed);
+    }
+
+    #[cold]
+    pub fn on_answer_cut(&self) {
+        self.answers_cut.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A worker's loop came round, as it does every [`sampler::BEAT`].
@@ -283,6 +299,11 @@ impl Overload {
                 "weft_overload_idle_closed",
                 "Idle connections of clients closed to make room.",
                 &self.idle_closed,
+            ),
+            (
+                "weft_overload_answers_cut",
+                "Answers that ended early because their clients were behind and there was no memory.",
+                &self.answers_cut,
             ),
         ] {
             shard.add(registry.counter(name, help, &[]), count.load(Ordering::Relaxed));

@@ -41,6 +41,7 @@ use weft_telemetry::{
 
 use crate::{
     access_log::AccessLog,
+    http::grpc::Rpc,
     live::ClusterLabels,
     peer::Peer,
     upstream::{limits::Raised, pool::InUse},
@@ -84,7 +85,7 @@ pub struct RequestRecord {
     pub cluster: Option<Rc<ClusterLabels>>,
     pub status: u16,
     pub grpc_status: i32,
-    pub is_grpc: bool,
+    pub rpc: Rpc,
     pub flags: &'static str,
     pub details: Details,
     pub response_bytes: u64,
@@ -265,7 +266,7 @@ impl RequestRecord {
             cluster: None,
             status: 0,
             grpc_status: -1,
-            is_grpc: false,
+            rpc: Rpc::No,
             flags: "",
             details: Details::default(),
             response_bytes: 0,
@@ -299,7 +300,7 @@ impl RequestRecord {
     pub fn on_response(&mut self, status: http::StatusCode, headers: &HeaderMap) {
         self.status = status.as_u16();
         self.response_micros = Some(micros(self.started));
-        if self.is_grpc
+        if self.rpc.has_status()
             && let Some(code) = grpc_status(headers)
         {
             self.grpc_status = code;
@@ -335,6 +336,16 @@ impl RequestRecord {
         self.flags = flags::CONNECTION_TERMINATION;
         self.details = Details::Fixed("upstream_reset_after_response_started");
         self.failed = true;
+    }
+
+    /// A body was not what its protocol says, and the client is told so by this status: whatever comes yet of the
+    /// answer is not read.
+    pub fn on_wrong_body(&mut self, flags: &'static str, details: &'static str, grpc_status: i32) {
+        self.flags = flags;
+        self.details = Details::Fixed(details);
+        self.grpc_status = grpc_status;
+        self.failed = true;
+        self.lease = None;
     }
 
     /// The answer took too long, or nothing moved for too long.
@@ -392,13 +403,13 @@ fn micros(since: Instant) -> u64 {
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
+        let now = Instant::now();
         if let Some(UsedLease { lease: InUse::H1 { connection, generation }, endpoint, early: false }) =
             self.lease.take()
             && self.complete
         {
-            endpoint.pool.give_back(connection, generation);
+            endpoint.pool.give_back(connection, generation, now);
         }
-        let now = Instant::now();
         let duration = now.saturating_duration_since(self.started);
         if !self.complete && !self.failed {
             self.on_abandoned(duration);

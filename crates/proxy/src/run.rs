@@ -30,7 +30,7 @@ use crate::{
     handover::Crew,
     link_client::Link,
     lkg::{self, Places},
-    net::{PortTaken, Reserved, reserve},
+    net::{PortTaken, Reserved, may_take_datagrams, reserve},
     overload::{Overload, memory::Memory, sampler},
     trim,
     upstream::{dns, health},
@@ -301,6 +301,7 @@ fn open_ports(config: &Config, before: &Places) -> Result<Opened, PortTaken> {
         }
         admin.push((surface, reserved.socket));
     }
+    config.node.datagrams.iter().try_for_each(|wanted| may_take_datagrams(wanted.at))?;
     if let Some(reserved) = outbound {
         ports.outbound = Some(reserved.address);
         traffic.push((Role::Outbound, reserved));

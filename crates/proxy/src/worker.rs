@@ -256,6 +256,9 @@ impl Worker {
             h1::release_buffers();
             self.settings.overload.release_memory();
         }
+        if self.settings.overload.actions().cuts() {
+            self.streams.borrow_mut().shed();
+        }
     }
 
     fn count_lost_lines(&self) {

@@ -128,12 +128,18 @@ pub fn node(node: &Node, workload: &str, ports: &Ports) -> XdsNode {
         ("secrets", text("ads")),
         // TCP connections to others may come as CONNECT streams, and ours may go so.
         ("tunnels", text("h2")),
+        // Listeners may ask for gRPC-Web.
+        ("grpc_web", text("filter")),
     ]);
     if let Some(inbound) = ports.inbound {
         fields.insert("inbound_port", Value { kind: Some(Kind::NumberValue(f64::from(inbound.port()))) });
     }
     if let Some(outbound) = ports.outbound {
         fields.insert("outbound_address", text(&outbound.to_string()));
+    }
+    if !node.datagrams.is_empty() {
+        let values = node.datagrams.iter().map(|one| text(&format!("{}={}", one.at, one.to))).collect();
+        fields.insert("udp", Value { kind: Some(Kind::ListValue(ListValue { values })) });
     }
     XdsNode {
         id: format!("{}/{workload}", node.namespace),

@@ -83,6 +83,46 @@ async fn a_panic_ends_its_request_and_no_other() {
     assert_eq!(process.ended(Duration::ZERO), None, "few panics end nothing");
 }
 
+/// The same where the answer has begun: half of it is no answer, and nobody else is told so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_a_body_ends_its_stream_and_no_other() {
+    let mut process = started().await;
+    let stream = TcpStream::connect(process.http).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = |path: &str, body: &'static str| {
+        let asked = http::Request::post(format!("http://a{path}")).body(()).unwrap();
+        let (answer, mut send) = client.send_request(asked, false).unwrap();
+        send.send_data(bytes::Bytes::from_static(body.as_bytes()), true).unwrap();
+        async move {
+            let mut body = timeout(LIMIT, answer).await.unwrap()?.into_body();
+            let mut text = Vec::new();
+            while let Some(data) = timeout(LIMIT, body.data()).await.unwrap() {
+                text.extend_from_slice(&data?);
+            }
+            Ok::<_, h2::Error>(String::from_utf8(text).unwrap())
+        }
+    };
+    for _ in 0..2 {
+        // The app gives the body back at the end of its own.
+        let (well, panicked, soon) =
+            tokio::join!(ask("/", "well"), ask("/", "and then /panic"), ask("/soon", ""));
+        assert_eq!(panicked.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+        assert!(well.unwrap().ends_with("well"), "the stream beside it");
+        assert_eq!(soon.unwrap(), "soon", "the stream behind it");
+    }
+    // Over HTTP/1 it is the connection's only request.
+    let asked = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\n/panic";
+    let mut one = TcpStream::connect(process.http).await.unwrap();
+    one.write_all(asked.as_bytes()).await.unwrap();
+    let mut got = String::new();
+    let _ = timeout(LIMIT, one.read_to_string(&mut got)).await.expect("an end in time");
+    assert!(!got.ends_with("/panic"), "{got}");
+    assert_eq!(status(&get(process.http, "a", "/").await), 200);
+    assert_eq!(metric(process.admin, "weft_panics").await, 3);
+    assert_eq!(process.ended(Duration::ZERO), None, "few panics end nothing");
+}
+
 /// F-PX-06: many panics in a second end the proxy, with a drain and a code that says so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_panics_end_the_proxy_with_a_drain() {

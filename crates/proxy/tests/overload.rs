@@ -18,7 +18,7 @@ use std::{
 };
 
 use mesh::{
-    App, Ca, LIMIT, Proxy, echo, eventually, free_port, get, id, metric, millis, read_head, status,
+    App, Ca, LIMIT, Proxy, echo, eventually, free_port, get, id, metric, millis, read_head, status, try_head,
     xds::{Speak, cluster, http, listener, member_chain, plain_chain, to, vhost},
 };
 use own_process::{Limited, Process, Wanted};
@@ -48,9 +48,13 @@ fn is_a_proxy_when_told_to() {
 }
 
 async fn started(limited: Limited) -> Process {
-    let (app, echo) = (App::start().await, echo().await);
+    started_before(App::start().await.address, limited).await
+}
+
+async fn started_before(app: SocketAddr, limited: Limited) -> Process {
+    let echo = echo().await;
     let (drain_delay, drain_timeout) = (Duration::ZERO, millis(500));
-    let wanted = Wanted { app: app.address, echo, drain_delay, drain_timeout, nofile: None };
+    let wanted = Wanted { app, echo, drain_delay, drain_timeout, nofile: None };
     tokio::task::spawn_blocking(move || wanted.start_limited(&limited)).await.unwrap()
 }
 
@@ -165,6 +169,93 @@ async fn memory_is_given_back_step_by_step() {
     process.hold(0);
     eventually("it serves", async || serves(process.http).await).await;
     assert!(freed.elapsed() < Duration::from_secs(10), "{:?}", freed.elapsed());
+}
+
+/// An app whose answers to `/endless` are so, and short to others.
+async fn endless() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                while let Some(head) = try_head(&mut stream).await {
+                    let length = if head.contains("/endless ") { 1_u64 << 40 } else { 0 };
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+                    let mut sent = stream.write_all(head.as_bytes()).await;
+                    while length > 0 && sent.is_ok() {
+                        sent = stream.write_all(&[b'x'; 64 * 1024]).await;
+                    }
+                }
+            });
+        }
+    });
+    at
+}
+
+/// Clients that ask and do not read hold memory for as long as they may be quiet, which is minutes, and nothing that is
+/// idle can make room for others. Some of their answers are cut until there is room, and all of them while there is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_read_keeps_nobody_out() {
+    const LIMIT_BYTES: u64 = 160 * MIB;
+    const CONNECTIONS: usize = 6;
+    const STREAMS: usize = 90;
+    let log = std::env::temp_dir().join(format!("weft-overload-{:x}.log", fastrand::u64(..)));
+    let limited = Limited { memory: Some(LIMIT_BYTES), log: Some(log.clone()), ..Limited::default() };
+    let mut process = started_before(endless().await, limited).await;
+    assert!(serves(process.http).await);
+    let own = process.resident();
+    assert!(own < LIMIT_BYTES / 2, "the guard: {own} bytes of its own leave no room");
+
+    let mut stalled = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let (mut client, connection) = h2::client::handshake(open(process.http).await).await.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..STREAMS {
+            client = client.ready().await.unwrap();
+            let asked = http::Request::get("http://a/endless").body(()).unwrap();
+            stalled.push(client.send_request(asked, true).unwrap().0.await.unwrap().into_body());
+        }
+    }
+    let mut slow = open(process.http).await;
+    slow.write_all(b"GET /endless HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    read_head(&mut slow).await;
+    let held = process.resident() - own;
+    println!("{} stalled answers hold {} KiB", stalled.len(), held / 1024);
+    assert!(held > (CONNECTIONS * STREAMS) as u64 * 16 * 1024, "the guard: they hold {held} bytes");
+
+    let admin = process.admin;
+    let cut = async || metric(admin, "weft_overload_answers_cut").await;
+    assert_eq!(cut().await, 0);
+    let beside = LIMIT_BYTES / 1000 * 940 - process.resident();
+    process.hold(beside);
+    eventually("the door is shut", async || !serves(process.http).await).await;
+    let shut = Instant::now();
+    eventually("it is open again", async || serves(process.http).await).await;
+    let some = cut().await;
+    println!("open again after {:?}, {some} cut", shut.elapsed());
+    assert!(some > 0 && some < stalled.len() as u64, "{some} of them made room");
+    process.hold(beside + LIMIT_BYTES / 4);
+    eventually("all of them make room", async || cut().await == stalled.len() as u64 + 1).await;
+    for body in &mut stalled {
+        let end = timeout(LIMIT, async {
+            loop {
+                match body.data().await {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => break error.reason(),
+                    None => break None,
+                }
+            }
+        });
+        assert_eq!(end.await.unwrap(), Some(h2::Reason::ENHANCE_YOUR_CALM));
+    }
+    let mut rest = Vec::new();
+    let _ = timeout(LIMIT, slow.read_to_end(&mut rest)).await.expect("an end in time");
+    eventually("each has its line", async || {
+        let lines = std::fs::read_to_string(&log).unwrap();
+        lines.matches("200 OM overload_manager\n").count() == stalled.len() + 1
+    })
+    .await;
+    let _ = std::fs::remove_file(log);
 }
 
 /// One source cannot have all connections; what it gives back it may have again.

@@ -44,7 +44,7 @@ use mesh::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use weft_proxy::static_config::StaticResources;
@@ -117,8 +117,15 @@ async fn parrot() -> SocketAddr {
 
 /// Sends these pieces, each by itself, and the end; what came back, and from which address it was asked.
 async fn ask(at: SocketAddr, pieces: &[&[u8]]) -> (Vec<u8>, SocketAddr) {
+    ask_from([127, 0, 0, 1], at, pieces).await
+}
+
+/// The same, from an address of this machine.
+async fn ask_from(from: [u8; 4], at: SocketAddr, pieces: &[&[u8]]) -> (Vec<u8>, SocketAddr) {
     within("an answer", async {
-        let mut stream = TcpStream::connect(at).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let mut stream = socket.connect(at).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let from = stream.local_addr().unwrap();
         let mut answer = Vec::new();
@@ -187,6 +194,71 @@ async fn a_header_says_who_the_caller_is_and_is_passed_on() {
     expected.extend([from.port().to_be_bytes(), optional.port().to_be_bytes()].concat());
     expected.extend(b"hello");
     assert_eq!(own, expected, "{}", own.escape_ascii());
+}
+
+/// Our own filter, as the control plane writes it.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Believing {
+    #[prost(message, repeated, tag = "1")]
+    from: Vec<CidrRange>,
+}
+
+fn believes(listener: &Any, from: Vec<CidrRange>) -> Any {
+    let config = Any {
+        type_url: "type.googleapis.com/weft.listener.v1.ProxyProtocol".to_owned(),
+        value: prost::Message::encode_to_vec(&Believing { from }),
+    };
+    changed(listener, |listener: &mut Listener| {
+        listener.listener_filters.push(ListenerFilter {
+            name: "weft.proxy_protocol".to_owned(),
+            config_type: Some(listener_filter::ConfigType::TypedConfig(config.clone())),
+            ..ListenerFilter::default()
+        });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_of_somebody_who_is_not_believed_is_bytes_like_others() {
+    let app = parrot().await;
+    let web = App::start().await;
+    let [bytes, requests] = [free_port(), free_port()];
+    let balancer = || vec![range("127.0.0.7", 32)];
+    let good = http("web", vec![vhost("good", &["good"], vec![to("/", "good")])], None);
+    let filter = mesh::xds::managed(good, |config| {
+        config.use_remote_address = Some(envoy_types::pb::google::protobuf::BoolValue { value: true });
+    });
+    let proxy = start(
+        vec![
+            believes(&listener("bytes", bytes, vec![plain_chain(tcp("app"))]), balancer()),
+            believes(&listener("web", requests, vec![plain_chain(filter)]), balancer()),
+        ],
+        vec![
+            says_header(&cluster("app", &[app], Speak::Tcp, None), 0),
+            cluster("good", &[web.address], Speak::Http1, None),
+        ],
+    );
+    let header = b"PROXY TCP4 192.0.2.7 203.0.113.9 4711 443\r\n";
+    let (balancer, stranger) = ([127, 0, 0, 7], [127, 0, 0, 8]);
+    assert_eq!(
+        ask_from(balancer, bytes, &[header, b"hello"]).await.0,
+        [b"got ", &header[..], b"hello"].concat()
+    );
+    assert_eq!(ask_from(balancer, bytes, &[b"hello, no header"]).await.0, b"");
+    let line = "weft_proxy_headers_refused_total{listener=\"bytes\",reason=\"absent\"} 1";
+    let stats = get(proxy.admin, "admin", "/stats/prometheus").await;
+    assert!(stats.contains(line), "{stats}");
+    // The app is told who the stranger is, and then gets what the stranger said.
+    let (said, from) = ask_from(stranger, bytes, &[header, b"hello"]).await;
+    let truth = format!("got PROXY TCP4 127.0.0.8 127.0.0.1 {} {}\r\n", from.port(), bytes.port());
+    assert_eq!(said, [truth.as_bytes(), &header[..], b"hello"].concat(), "{}", said.escape_ascii());
+    let request = b"GET /x HTTP/1.1\r\nhost: good\r\nconnection: close\r\n\r\n";
+    let answer = |said: Vec<u8>| String::from_utf8(said).unwrap();
+    let served = answer(ask_from(balancer, requests, &[header, request]).await.0);
+    assert!(served.starts_with("HTTP/1.1 200 ") && served.contains("192.0.2.7"), "{served}");
+    let own = answer(ask_from(stranger, requests, &[request]).await.0);
+    assert!(own.starts_with("HTTP/1.1 200 ") && own.contains("127.0.0.8"), "{own}");
+    let lied = answer(ask_from(stranger, requests, &[header, request]).await.0);
+    assert!(lied.starts_with("HTTP/1.1 400 ") && !lied.contains("192.0.2.7"), "{lied}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -29,7 +29,10 @@ pub(crate) use index::RouteIndex;
 pub struct ConnectionView<'a> {
     /// Where the caller wanted to go (before a redirect), else the local address.
     pub destination: SocketAddr,
+    /// For whom it is: its other end, or whom its PROXY header names.
     pub source: SocketAddr,
+    /// Its other end.
+    pub direct: SocketAddr,
     pub transport: TransportProtocol,
     /// SNI, lower case.
     pub server_name: Option<&'a str>,

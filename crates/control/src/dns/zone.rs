@@ -245,6 +245,8 @@ impl Question<'_> {
         external
             .ports
             .iter()
+            // The virtual address takes no datagrams.
+            .filter(|port| !port.protocol.is_udp())
             .map(|port| {
                 let called = port.name.clone().or_else(|| Some(external_name(port.protocol).to_owned()));
                 let number = port.port;
@@ -303,5 +305,6 @@ fn external_name(protocol: ExternalProtocol) -> &'static str {
         ExternalProtocol::Https => "https",
         ExternalProtocol::Tls => "tls",
         ExternalProtocol::Tcp => "tcp",
+        ExternalProtocol::Udp => "udp",
     }
 }

@@ -1,6 +1,7 @@
 //! Who may have which configuration: a proxy gets its own service's, and proves with its SVID that
 //! it is that service's.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,10 +16,12 @@ use super::views::Views;
 use crate::core::Core;
 use crate::proxies::{Nack, Proxies};
 use crate::snapshot::ServiceId;
-use crate::translate::view::{ProxyKind, ProxyView};
+use crate::translate::view::{Datagrams, ProxyKind, ProxyView};
 
 const INBOUND_PORT: u16 = 15006;
 const OUTBOUND_PORT: u16 = 15001;
+/// Addresses at which one proxy takes datagrams.
+const DATAGRAMS_MAX: usize = 64;
 
 /// The xDS server's source.
 pub struct Ads {
@@ -120,7 +123,33 @@ fn view(node: &Node, namespace: &str, service: &str, workload: &str) -> Result<P
         // Every Envoy does; ours says so when it does.
         secrets: kind == ProxyKind::Envoy || text("secrets").as_deref() == Some("ads"),
         tunnels: text("tunnels").as_deref() == Some("h2"),
+        grpc_web: kind == ProxyKind::Envoy || text("grpc_web").as_deref() == Some("filter"),
+        datagrams: datagrams(node, namespace)?,
     })
+}
+
+/// `node.metadata["udp"]`: a list of `ADDRESS:PORT=NAME[.NAMESPACE]:PORT`.
+fn datagrams(node: &Node, namespace: &str) -> Result<Vec<Datagrams>, Status> {
+    let Some(Kind::ListValue(wanted)) =
+        node.metadata.as_ref().and_then(|metadata| metadata.fields.get("udp")?.kind.as_ref())
+    else {
+        return Ok(Vec::new());
+    };
+    let bad = || {
+        Status::invalid_argument(format!(
+            "node.metadata.udp: write a list of ADDRESS:PORT=NAME[.NAMESPACE]:PORT, \
+             {DATAGRAMS_MAX} at most and each address once"
+        ))
+    };
+    let mut all = BTreeMap::new();
+    for value in &wanted.values {
+        let Some(Kind::StringValue(text)) = &value.kind else { return Err(bad()) };
+        let one = Datagrams::parse(text, namespace).ok_or_else(bad)?;
+        if all.insert(one.at, one).is_some() || all.len() > DATAGRAMS_MAX {
+            return Err(bad());
+        }
+    }
+    Ok(all.into_values().collect())
 }
 
 fn note(proxies: &Proxies, name: &str, report: Report) {

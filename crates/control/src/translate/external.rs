@@ -14,7 +14,7 @@ use super::clusters::{Spoken, base, nowhere, of_type};
 use super::proto::{Stamp, host};
 use super::reach::Reach;
 use super::tls::Origination;
-use super::{Made, actions, names, routes, rules, tls, traffic};
+use super::{Made, actions, headers, names, routes, rules, tls, traffic};
 use crate::snapshot::{ServiceId, Snapshot};
 
 /// An external service and the revision of its object.
@@ -30,7 +30,8 @@ pub fn find<'a>(snapshot: &'a Snapshot, id: &ServiceId) -> Option<(&'a ExternalS
 pub fn port<'a>(snapshot: &'a Snapshot, id: &ServiceId, number: Option<u16>) -> Option<&'a ExternalPort> {
     let (external, _) = find(snapshot, id)?;
     match number {
-        Some(number) => external.ports.iter().find(|port| port.port == number),
+        // No route leads connections to datagrams.
+        Some(number) => external.ports.iter().find(|port| port.port == number && !port.protocol.is_udp()),
         None => default_port(external),
     }
 }
@@ -81,7 +82,14 @@ fn cluster(
     let policy = traffic::for_service(made.snapshot, "ExternalService", id, port.name.as_deref());
     let name = names::external(id, port.port);
     let mut built = base(made.snapshot, made.view.kind, name.clone(), policy.as_ref(), spoken);
+    let udp = port.protocol.is_udp();
+    let header = policy.as_ref().and_then(|policy| policy.proxy_protocol);
+    let header = header.filter(|_| spoken.is_none() && !udp);
     let check_port = policy.and_then(|policy| policy.health_check).and_then(|check| check.port);
+    if udp && check_port.is_none() {
+        // A check is a connection, which nobody takes there.
+        built.health_checks.clear();
+    }
     let target = port.target_port.unwrap_or(port.port);
     let mut endpoints: Vec<(&str, u16)> =
         external.endpoints.iter().map(|e| (e.address.as_str(), e.port.unwrap_or(target))).collect();
@@ -110,6 +118,7 @@ fn cluster(
         tls.mode == ExternalTlsMode::Originate
             && port.protocol != ExternalProtocol::Https
             && port.protocol != ExternalProtocol::Tls
+            && !udp
     }) {
         let secret = |made: &mut Made<'_>, wanted: &SecretRef, entry: &str| -> Option<String> {
             let found = secret_text(made.snapshot, &id.namespace, &wanted.name, entry);
@@ -157,6 +166,9 @@ fn cluster(
         let wanted = Origination { sni, ca_pem: ca.as_deref(), client: client.as_deref(), spoken };
         built.transport_socket = Some(tls::to_external(made.view.kind, &wanted));
     }
+    if let Some(version) = header {
+        built.transport_socket = Some(headers::before(version, built.transport_socket.take()));
+    }
     Some(built)
 }
 
@@ -184,7 +196,7 @@ fn secret_text(snapshot: &Snapshot, namespace: &str, name: &str, entry: &str) ->
 pub fn virtual_hosts(made: &mut Made<'_>, reach: &Reach, hosts: &mut Vec<route::VirtualHost>) {
     for id in &reach.externals {
         let Some((external, revision)) = find(made.snapshot, id) else { continue };
-        for (index, port) in external.ports.iter().enumerate() {
+        for (index, port) in external.ports.iter().enumerate().filter(|(_, port)| !port.protocol.is_udp()) {
             let stamp = stamp(id, index, revision);
             let bare = default_port(external) == Some(port);
             let http = port.protocol.is_http();

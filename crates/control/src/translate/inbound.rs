@@ -25,7 +25,7 @@ use weft_model::{MtlsMode, Protocol, Severity};
 use super::clusters::{Spoken, base, of_type};
 use super::policies::{self, Guarded};
 use super::proto::{Stamp, any, duration, socket, uint32};
-use super::{Made, endpoints, names, tls};
+use super::{Made, endpoints, headers, names, tls, traffic};
 use crate::snapshot::{Instance, ServiceId, Snapshot, Target};
 
 /// How long a connection may take to say whether it is TLS.
@@ -103,16 +103,16 @@ pub fn build(made: &mut Made<'_>) {
     }
     let inspector = listener_filter("envoy.filters.listener.tls_inspector", &TlsInspector::default());
     let destination = listener_filter("envoy.filters.listener.original_dst", &OriginalDst::default());
-    let listener_filters = [(captured, destination), (mode != MtlsMode::Disabled, inspector)];
+    let services = ports.values().flat_map(|port| &port.guarded.services).map(|(service, ..)| service);
+    let believed = headers::believed(made, services);
+    // A header comes before the bytes that an inspector looks at.
+    let filters =
+        [captured.then_some(destination), believed, (mode != MtlsMode::Disabled).then_some(inspector)];
     let built = listener::Listener {
         name: names::INBOUND.to_owned(),
         address: Some(socket(made.view.inbound)),
         filter_chains: chains,
-        listener_filters: listener_filters
-            .into_iter()
-            .filter(|(wanted, _)| *wanted)
-            .map(|(_, it)| it)
-            .collect(),
+        listener_filters: filters.into_iter().flatten().collect(),
         listener_filters_timeout: Some(duration(INSPECT_TIMEOUT)),
         traffic_direction: envoy_types::pb::envoy::config::core::v3::TrafficDirection::Inbound as i32,
         ..Default::default()
@@ -248,6 +248,14 @@ fn app(made: &Made<'_>, number: u16, port: &AppPort) -> cluster::Cluster {
         ..Default::default()
     });
     built.metadata = stamp(port).map(|stamp| stamp.metadata());
+    let policy = |(service, name, _): &(ServiceId, Option<String>, Option<u16>)| {
+        traffic::for_service(made.snapshot, "Service", service, name.as_deref())?.proxy_protocol
+    };
+    if !port.protocol.is_http()
+        && let Some(version) = port.guarded.services.iter().find_map(policy)
+    {
+        built.transport_socket = Some(headers::before(version, None));
+    }
     built
 }
 

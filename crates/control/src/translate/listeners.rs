@@ -51,7 +51,8 @@ pub fn build(made: &mut Made<'_>, reach: &Reach) -> listener::Listener {
     }
     for id in &reach.externals {
         let Some((service, revision)) = external::find(made.snapshot, id) else { continue };
-        for (index, port) in service.ports.iter().enumerate().filter(|(_, p)| !p.protocol.is_http()) {
+        let bytes = |protocol: ExternalProtocol| !protocol.is_http() && !protocol.is_udp();
+        for (index, port) in service.ports.iter().enumerate().filter(|(_, p)| bytes(p.protocol)) {
             let name = names::external(id, port.port);
             let to = ClusterSpecifier::Cluster(name.clone());
             if port.protocol != ExternalProtocol::Tcp {

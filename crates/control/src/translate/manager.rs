@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::config::core::v3 as core;
 use envoy_types::pb::envoy::config::core::v3::http_protocol_options::HeadersWithUnderscoresAction;
 use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::extensions::access_loggers::file::v3::{FileAccessLog, file_access_log};
+use envoy_types::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::google::protobuf as google;
@@ -116,6 +117,12 @@ pub fn filter(mesh: &Mesh, wanted: Wanted) -> listener::Filter {
 /// The filter that ends each chain.
 pub fn router() -> hcm::HttpFilter {
     http_filter("envoy.filters.http.router", any(&Router::default()))
+}
+
+/// Makes gRPC of gRPC-Web, for an application that speaks HTTP/2. It stands first, so that a refusal by those behind it
+/// is translated back.
+pub fn grpc_web() -> hcm::HttpFilter {
+    http_filter("envoy.filters.http.grpc_web", any(&GrpcWeb::default()))
 }
 
 /// A named HTTP filter.

@@ -7,10 +7,12 @@
 
 pub mod actions;
 pub mod clusters;
+pub mod datagrams;
 pub mod endpoints;
 pub mod external;
 pub mod grants;
 pub mod grpc;
+pub mod headers;
 pub mod inbound;
 pub mod listeners;
 pub mod manager;
@@ -77,6 +79,7 @@ fn translate(
         }
         made.findings.extend(part.findings.iter().cloned());
         listeners::outbound_at(&mut made, &part.outbound);
+        datagrams::build(&mut made, &reach);
         inbound::build(&mut made);
     }
     let resources = made.builder.build(&snapshot.revision.to_string());

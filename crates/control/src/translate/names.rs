@@ -1,8 +1,8 @@
 //! What resources are called. Tests, `explain` and the proxies' admin pages show these names, so
 //! they are a contract: `outbound|PORT|NAME.NS`, `inbound|PORT`, `external|PORT|NAME.NS`,
-//! `vip|VIP|PORT`, `NS/ROUTE#RULE`.
+//! `vip|VIP|PORT`, `udp|ADDRESS:PORT`, `NS/ROUTE#RULE`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::snapshot::ServiceId;
 
@@ -46,6 +46,11 @@ pub fn external(service: &ServiceId, port: u16) -> String {
 /// The listener that takes captured connections to a TCP service's virtual address.
 pub fn vip(address: Ipv4Addr, port: u16) -> String {
     format!("vip|{address}|{port}")
+}
+
+/// The listener that takes the app's datagrams at this address.
+pub fn datagrams(at: SocketAddr) -> String {
+    format!("udp|{at}")
 }
 
 /// What a gRPC client asks the listener for.

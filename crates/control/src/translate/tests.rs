@@ -1,7 +1,8 @@
 //! What a view's resources are made of; what they mean is in `tests/simulation`.
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
-use envoy_types::pb::envoy::config::listener::v3::Listener;
+use envoy_types::pb::envoy::config::listener::v3::{Listener, filter::ConfigType};
+use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::UpstreamTlsContext;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -11,6 +12,8 @@ use weft_store::{Batch, Stored};
 use super::*;
 use crate::seed;
 use crate::world::World;
+
+mod datagrams_and_headers;
 
 fn snapshot(objects: &[(Kind, &str, Value)]) -> Snapshot {
     let mut world = World::new("mesh.internal", "mesh.internal");
@@ -35,6 +38,8 @@ fn view(kind: ProxyKind) -> ProxyView {
         app: "127.0.0.1".parse().unwrap(),
         secrets: true,
         tunnels: true,
+        grpc_web: true,
+        datagrams: Vec::new(),
     }
 }
 
@@ -435,4 +440,31 @@ fn a_tcp_port_takes_tunnels_by_alpn_beside_bytes_as_they_are() {
     assert_eq!(at(ProxyKind::Envoy, true), (both.clone(), true), "its policies are at the routes");
     assert_eq!(at(ProxyKind::Envoy, false), (both[1..].to_vec(), false));
     assert_eq!(at(ProxyKind::Weft, false), (both[1..].to_vec(), false));
+}
+
+#[test]
+fn calls_in_grpc_web_are_translated_where_the_app_speaks_http2() {
+    let filters = |protocol: &str, view: &ProxyView| {
+        let port = json!({"port": 80, "targetPort": 8080, "appProtocol": protocol});
+        let service = (Kind::Service, "be1", json!({"selector": {"app": "be1"}, "ports": [port]}));
+        let made = for_view(&snapshot(&[service, be1("spiffe://mesh.internal/ns/default/sa/be1")]), view);
+        let chain = listener_of(&made, "inbound").filter_chains.swap_remove(0);
+        let Some(ConfigType::TypedConfig(config)) = &chain.filters[0].config_type else { panic!() };
+        let manager = HttpConnectionManager::decode(&config.value[..]).unwrap();
+        let names =
+            manager.http_filters.iter().map(|filter| filter.name.rsplit('.').next().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    for kind in [ProxyKind::Weft, ProxyKind::Envoy] {
+        let view = ProxyView { service: "be1".into(), workload: "be1-1".into(), ..view(kind) };
+        for protocol in ["grpc", "grpc-web", "http2", "kubernetes.io/h2c"] {
+            let found = filters(protocol, &view);
+            let (first, last) = (&*found[0], &**found.last().unwrap());
+            assert_eq!((first, found.len() > 2, last), ("grpc_web", true, "router"), "{protocol}: {found:?}");
+        }
+        // Such an app may speak it by itself, and could not be spoken to in gRPC.
+        assert!(!filters("http", &view).contains(&"grpc_web".to_owned()), "{kind:?}");
+        let older = ProxyView { grpc_web: false, ..view };
+        assert!(!filters("grpc", &older).contains(&"grpc_web".to_owned()), "{kind:?}");
+    }
 }

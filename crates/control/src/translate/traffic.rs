@@ -90,6 +90,10 @@ fn merged<'a>(policies: impl Iterator<Item = &'a TrafficPolicy>) -> Option<Traff
             }),
             health_check: nearer.health_check.or_else(|| policy.health_check.clone()),
             outlier_detection: nearer.outlier_detection.or_else(|| policy.outlier_detection.clone()),
+            proxy_protocol: nearer.proxy_protocol.or(policy.proxy_protocol),
+            accept_proxy_protocol: nearer
+                .accept_proxy_protocol
+                .or_else(|| policy.accept_proxy_protocol.clone()),
         })
     })
 }

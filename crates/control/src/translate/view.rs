@@ -59,6 +59,32 @@ pub struct ProxyView {
     /// Whether it takes TCP connections as tunnels, and if it is ours sends them so: `node.metadata["tunnels"]` is
     /// `h2`. An Envoy of which its operator says that takes them.
     pub tunnels: bool,
+    /// Whether it makes gRPC of gRPC-Web. An older proxy of ours would refuse the filter, and with it the listener.
+    pub grpc_web: bool,
+    /// Where it takes its app's datagrams, and for whom: `node.metadata["udp"]`.
+    pub datagrams: Vec<Datagrams>,
+}
+
+/// An address of a proxy that is a port of some service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Datagrams {
+    /// Where the app sends them.
+    pub at: SocketAddr,
+    /// Whom they are for.
+    pub service: ServiceId,
+    /// The service's port.
+    pub port: u16,
+}
+
+impl Datagrams {
+    /// `ADDRESS:PORT=NAME[.NAMESPACE]:PORT`, seen from `namespace`.
+    pub fn parse(text: &str, namespace: &str) -> Option<Datagrams> {
+        let (at, to) = text.split_once('=')?;
+        let (name, port) = to.rsplit_once(':')?;
+        let (name, namespace) = name.split_once('.').unwrap_or((name, namespace));
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        Some(Datagrams { at: at.parse().ok()?, service: ServiceId::new(namespace, name), port })
+    }
 }
 
 impl ProxyView {

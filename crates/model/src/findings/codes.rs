@@ -80,8 +80,11 @@ table! {
         "It permits nothing now, and will permit whoever comes by that name."
         "Correct the name, or remove the grant.";
     WFT0019 Warning "A Service has a port that the mesh does not carry"
-        "Such traffic goes past the mesh: nobody encrypts it, knows its sender or asks a policy, and the Service's virtual address does not take it."
-        "Guard the port by other means, such as a NetworkPolicy or DTLS of the app's own, or let the app speak TCP.";
+        "Members speak mutual TLS, of which there is none for datagrams. Rather than carry them in the clear, the mesh leaves them alone: nobody encrypts such traffic, knows its sender or asks a policy, and the Service's virtual address does not take it."
+        "Let the app speak TCP, or guard the port by other means, such as DTLS of the app's own or a NetworkPolicy. Who wants datagrams carried in the clear writes an ExternalService with protocol udp.";
+    WFT0020 Warning "A TrafficPolicy says what its target can't do"
+        "That part has no effect. A PROXY header names one caller, but connections of HTTP carry requests of many, and datagrams have no connections; it comes before anything that tells an app's ports apart, so who is believed is a matter of the Service as a whole, and of no ExternalService."
+        "Target ports that speak neither HTTP nor UDP by proxyProtocol, and a Service without sectionName by acceptProxyProtocol.";
     WFT0900 Error "A stored object can't be read"
         "Its last good reading stays in force."
         "Write the object again.";
@@ -103,6 +106,12 @@ table! {
     WFT0915 Warning "A port of a workload can't be reached without TLS"
         "In the clear nothing tells its ports apart unless connections are captured; callers that dial the proxy itself get the first HTTP port."
         "Use mTLS Strict, or let callers come by captured connections.";
+    WFT0916 Warning "A proxy was told to take datagrams for a port that is not there"
+        "It does not listen for them."
+        "Correct the name or port of --udp, or write an ExternalService of the proxy's namespace with this port and protocol udp.";
+    WFT0917 Warning "A proxy can't tell whose PROXY header to believe"
+        "It takes none: connections that begin with one are closed."
+        "Put a Weft proxy before the app, or remove acceptProxyProtocol.";
     WFT0920 Warning "A policy names methods or paths on a port that does not speak HTTP"
         "An allow never matches there; a deny always does."
         "Give the rule the ports that speak HTTP, or give the port its appProtocol.";

@@ -72,6 +72,8 @@ fn claims(external: &ExternalService, port: &ExternalPort, host: &str) -> Vec<St
             });
         }
         ExternalProtocol::Tcp => {}
+        // Its datagrams are asked for by the object's name.
+        ExternalProtocol::Udp => claims.clear(),
     }
     claims
 }

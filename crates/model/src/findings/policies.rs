@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::codes::{WFT0005, WFT0006, WFT0008, WFT0012, WFT0016};
+use super::codes::{WFT0005, WFT0006, WFT0008, WFT0012, WFT0016, WFT0020};
 use super::{Finding, View};
 use crate::names::SAME_NAMESPACE;
 use crate::object::{Body, Object};
-use crate::spec::{AccessPolicy, TargetRef, TrafficPolicy, Wish};
+use crate::protocol::Protocol;
+use crate::spec::{AccessPolicy, ExternalProtocol, ServicePort, TargetRef, TrafficPolicy, Wish};
 
 pub fn look(view: &View<'_>, found: &mut Vec<Finding>) {
     let mut policies: Vec<(&Object, &[TargetRef])> = Vec::new();
@@ -14,6 +15,7 @@ pub fn look(view: &View<'_>, found: &mut Vec<Finding>) {
         match &object.body {
             Body::TrafficPolicy(policy) => {
                 on_routes(object, policy, found);
+                headers(view, object, policy, found);
                 policies.push((object, &policy.target_refs));
             }
             Body::AccessPolicy(policy) => access(view, object, policy, found),
@@ -35,6 +37,8 @@ fn on_routes(object: &Object, policy: &TrafficPolicy, found: &mut Vec<Finding>) 
         ("circuitBreaking", policy.circuit_breaking.is_some()),
         ("healthCheck", policy.health_check.is_some()),
         ("outlierDetection", policy.outlier_detection.is_some()),
+        ("proxyProtocol", policy.proxy_protocol.is_some()),
+        ("acceptProxyProtocol", policy.accept_proxy_protocol.is_some()),
         ("timeouts.connect", timeouts.is_some_and(|timeouts| timeouts.connect.is_some())),
     ];
     let of_requests = [
@@ -50,6 +54,38 @@ fn on_routes(object: &Object, policy: &TrafficPolicy, found: &mut Vec<Finding>) 
         if !lost.is_empty() {
             let message = format!("{} has no effect on {} {}", lost.join(", "), target.kind, target.name);
             found.push(Finding::new(WFT0016, object, message));
+        }
+    }
+}
+
+/// PROXY headers where there can be none.
+fn headers(view: &View<'_>, object: &Object, policy: &TrafficPolicy, found: &mut Vec<Finding>) {
+    let namespace = object.meta.namespace.as_str();
+    for target in &policy.target_refs {
+        let whole = target.section_name.is_none();
+        let of_target = |name: Option<&String>| whole || name == target.section_name.as_ref();
+        let name = (namespace, target.name.as_str());
+        // None: it is not there, which is told elsewhere.
+        let can: Option<bool> = match target.kind.as_str() {
+            "Service" => view.services.get(&name).map(|service| {
+                let carried = |port: &&ServicePort| port.protocol.as_deref().is_none_or(|p| p == "TCP");
+                let mut ports = service.ports.iter().filter(carried);
+                ports.any(|port| of_target(port.name.as_ref()) && !Protocol::of(port).is_http())
+            }),
+            "ExternalService" => view.externals.get(&name).map(|external| {
+                let bytes = |protocol: ExternalProtocol| !protocol.is_http() && !protocol.is_udp();
+                external.ports.iter().any(|port| of_target(port.name.as_ref()) && bytes(port.protocol))
+            }),
+            _ => None,
+        };
+        let vain = |part: &str| format!("{part} has no effect on {} {}", target.kind, target.name);
+        if policy.proxy_protocol.is_some() && can == Some(false) {
+            let message = format!("{}: no port of it carries bytes alone", vain("proxyProtocol"));
+            found.push(Finding::new(WFT0020, object, message));
+        }
+        let takes = can.is_none() || target.kind == "Service" && whole;
+        if policy.accept_proxy_protocol.is_some() && !takes {
+            found.push(Finding::new(WFT0020, object, vain("acceptProxyProtocol")));
         }
     }
 }

@@ -229,9 +229,12 @@ fn backend_is_there(
                 format!("rule {index}: ExternalService {namespace}/{name} is not there"),
             )),
             Some(external) => {
-                let port = to.port.filter(|number| !external.ports.iter().any(|port| port.port == *number));
+                let has =
+                    |number: &u16| external.ports.iter().any(|p| p.port == *number && !p.protocol.is_udp());
+                let port = to.port.filter(|number| !has(number));
                 if let Some(port) = port {
-                    let message = format!("ExternalService {namespace}/{name} has no port {port}");
+                    let message =
+                        format!("ExternalService {namespace}/{name} has no port {port} for connections");
                     found.push(Finding::new(WFT0002, route.object, message));
                 }
             }

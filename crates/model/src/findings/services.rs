@@ -37,7 +37,10 @@ fn selects_somebody(view: &View<'_>, object: &Object, service: &Service, found: 
 fn is_carried(object: &Object, service: &Service, found: &mut Vec<Finding>) {
     for port in &service.ports {
         if let Some(protocol) = port.protocol.as_deref().filter(|protocol| *protocol != "TCP") {
-            let message = format!("port {} is {protocol}, and goes past the mesh", port.port);
+            let message = format!(
+                "port {} is {protocol}, which nothing would encrypt between members: it goes past the mesh",
+                port.port
+            );
             found.push(Finding::new(WFT0019, object, message));
         }
     }

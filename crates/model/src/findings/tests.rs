@@ -4,6 +4,8 @@
 use super::*;
 use crate::parse::parse_text;
 
+mod streams;
+
 fn objects(yaml: &str) -> Vec<Object> {
     let (documents, problems) = parse_text("f", yaml);
     assert!(!crate::problem::any_error(&problems), "{problems:?}");
@@ -161,7 +163,9 @@ fn a_port_that_is_not_carried_is_told() {
     check(
         "datagrams",
         &service("{name: dns, port: 53, protocol: UDP}, {name: dns-tcp, port: 53, protocol: TCP}"),
-        &["WFT0019 warning Service default/names: port 53 is UDP, and goes past the mesh"],
+        &[
+            "WFT0019 warning Service default/names: port 53 is UDP, which nothing would encrypt between members: it goes past the mesh",
+        ],
     );
     check("streams", &service("{name: dns-tcp, port: 53, protocol: TCP}, {name: http, port: 80}"), &[]);
 }

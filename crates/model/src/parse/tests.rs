@@ -372,12 +372,13 @@ fn the_services_and_policies_rules() {
     check_spec(
         "service",
         Kind::Service,
-        "  clusterIP: here\n  ports: [{port: 80, protocol: UDP}, {port: 80, name: a, appProtocol: soap, targetPort: \"80\"}]\n",
+        "  clusterIP: here\n  ports: [{port: 80, protocol: UDP, appProtocol: http}, {port: 80, name: a, appProtocol: soap, targetPort: \"80\"}]\n",
         &[
             "5 spec.clusterIP: \"here\" is neither an IP address nor None",
             "6 spec.ports[1].targetPort: \"80\" is a number in quotes",
             "6 spec.ports[0].name: is missing: with several ports each needs a name",
-            "6 spec.ports[0].protocol: (warning) the mesh does not carry UDP",
+            "6 spec.ports[0].protocol: (warning) the mesh does not carry UDP between members: nothing would encrypt it",
+            "6 spec.ports[0].appProtocol: (warning) \"http\" is spoken over TCP, and the port is UDP",
             "6 spec.ports[1].appProtocol: (warning) \"soap\" is not known here; the port's name and number tell the protocol",
         ],
     );

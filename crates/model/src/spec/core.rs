@@ -114,7 +114,7 @@ pub struct ServicePort {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 65535))]
     pub node_port: Option<u16>,
-    /// Protocol spoken on the port: `http`, `http2`, `kubernetes.io/h2c`, `grpc`, `https`, `tls` or `tcp`. Left out: told by the port's name, else by number (80 and 8080 are http), else tcp.
+    /// Protocol spoken on the port: `http`, `http2`, `kubernetes.io/h2c`, `grpc`, `grpc-web`, `https`, `tls` or `tcp`. Left out: told by the port's name, else by number (80 and 8080 are http), else tcp. The four of HTTP/2 (`http2`, `kubernetes.io/h2c`, `grpc`, `grpc-web`) mean the same: the application's proxy speaks HTTP/2 to it, and hands it calls that come in gRPC-Web as gRPC. An application that speaks gRPC-Web itself over HTTP/1.1 keeps it with `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_protocol: Option<String>,
 }

@@ -12,6 +12,7 @@ mod grant;
 mod grpc;
 mod mesh;
 mod policy;
+mod proxy_protocol;
 mod workload;
 
 pub use self::core::{IntOrString, Secret, Service, ServicePort, ServiceType};
@@ -33,6 +34,7 @@ pub use self::policy::{
     AccessAction, AccessFrom, AccessPolicy, AccessRule, AccessTo, Backoff, CircuitBreaking, HealthCheck,
     LoadBalancing, LoadBalancingPolicy, OutlierDetection, Retry, RetryOn, TargetRef, Timeouts, TrafficPolicy,
 };
+pub use self::proxy_protocol::{AcceptProxyProtocol, ProxyProtocolVersion};
 pub use self::workload::{
     ExternalEndpoint, ExternalPort, ExternalProtocol, ExternalService, ExternalTls, ExternalTlsMode, Health,
     Lease, Locality, ProxyInfo, ProxyKind, Resolution, SecretRef, Workload, WorkloadPort,

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::proxy_protocol::{AcceptProxyProtocol, ProxyProtocolVersion};
 use crate::period::Period;
 
 /// What a policy applies to.
@@ -52,6 +53,12 @@ pub struct TrafficPolicy {
     /// Leaving out endpoints that fail real requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outlier_detection: Option<OutlierDetection>,
+    /// The PROXY header that each connection to the target begins with: of a Service those of an instance's own proxy to its app, of an ExternalService those of a member's proxy. It names the caller of that proxy. For ports that do not speak HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
+    /// Who is believed when a connection to a Service's proxies begins with a PROXY header; nobody when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_proxy_protocol: Option<AcceptProxyProtocol>,
 }
 
 /// How an endpoint is picked.

@@ -176,12 +176,19 @@ pub enum ExternalProtocol {
     Tls,
     /// Bytes.
     Tcp,
+    /// Datagrams, in the clear. They are taken at the proxies that were told to (`weft proxy --udp`).
+    Udp,
 }
 
 impl ExternalProtocol {
     /// Whether the proxies read requests on the port.
     pub fn is_http(self) -> bool {
         matches!(self, ExternalProtocol::Http | ExternalProtocol::Http2)
+    }
+
+    /// Whether there are datagrams on the port, and no connections.
+    pub fn is_udp(self) -> bool {
+        self == ExternalProtocol::Udp
     }
 }
 

@@ -7,8 +7,7 @@ use envoy_types::pb::{
         config::{
             cluster::v3 as cds,
             core::v3::{
-                self as core, DataSource, Http2ProtocolOptions, TransportSocket, address, data_source,
-                socket_address, transport_socket,
+                self as core, DataSource, Http2ProtocolOptions, address, data_source, socket_address,
             },
             endpoint::v3 as eds,
             listener::v3 as lds,
@@ -16,10 +15,9 @@ use envoy_types::pb::{
         },
         extensions::{
             filters::{
-                http::router::v3::Router,
+                http::{grpc_web::v3::GrpcWeb, router::v3::Router},
                 network::{http_connection_manager::v3 as hcm, tcp_proxy::v3 as tcp},
             },
-            transport_sockets::tls::v3 as tls,
             upstreams::http::v3::{HttpProtocolOptions, http_protocol_options as options},
         },
     },
@@ -28,13 +26,14 @@ use envoy_types::pb::{
 use prost::{Message, Name};
 
 use super::{
-    Balance, Cluster, Discovery, FilterConfig, Http, Listener, Route, SocketAddressBox, UpstreamTls,
+    Balance, CidrRange, Cluster, Discovery, FilterConfig, Http, HttpFilter, HttpFilterKind, Listener, Route,
+    SocketAddressBox, TransportSocket,
 };
 use crate::bootstrap::BootstrapError;
 
 const PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
-fn any<M: Message + Name>(message: &M) -> Any {
+pub fn any<M: Message + Name>(message: &M) -> Any {
     Any { type_url: M::type_url(), value: message.encode_to_vec() }
 }
 
@@ -45,6 +44,10 @@ fn wrong(path: &str, reason: &str) -> BootstrapError {
 fn address(at: &SocketAddressBox) -> Option<core::Address> {
     Some(core::Address {
         address: Some(address::Address::SocketAddress(core::SocketAddress {
+            protocol: match at.is_udp() {
+                true => socket_address::Protocol::Udp as i32,
+                false => socket_address::Protocol::Tcp as i32,
+            },
             address: at.socket_address.address.clone(),
             port_specifier: Some(socket_address::PortSpecifier::PortValue(u32::from(
                 at.socket_address.port_value,
@@ -52,6 +55,13 @@ fn address(at: &SocketAddressBox) -> Option<core::Address> {
             ..Default::default()
         })),
     })
+}
+
+fn range(range: &CidrRange) -> core::CidrRange {
+    core::CidrRange {
+        address_prefix: range.address_prefix.clone(),
+        prefix_len: Some(protobuf::UInt32Value { value: range.prefix_len }),
+    }
 }
 
 pub(super) fn cluster(cluster: &Cluster, path: &str) -> Result<Any, BootstrapError> {
@@ -84,7 +94,7 @@ pub(super) fn cluster(cluster: &Cluster, path: &str) -> Result<Any, BootstrapErr
             endpoints: vec![eds::LocalityLbEndpoints { lb_endpoints, ..Default::default() }],
             ..Default::default()
         }),
-        transport_socket: cluster.upstream_tls().map(upstream_tls),
+        transport_socket: cluster.transport_socket.as_ref().map(TransportSocket::message),
         ..Default::default()
     };
     if let Some(text) = &cluster.connect_timeout {
@@ -125,40 +135,6 @@ fn wants_h2(cluster: &Cluster, path: &str) -> Result<bool, BootstrapError> {
     Err(wrong(&format!("{path}.typed_extension_protocol_options"), reason))
 }
 
-fn file(path: std::path::PathBuf) -> Option<DataSource> {
-    let specifier = data_source::Specifier::Filename(path.to_string_lossy().into_owned());
-    Some(DataSource { specifier: Some(specifier), ..Default::default() })
-}
-
-fn upstream_tls(wanted: &UpstreamTls) -> TransportSocket {
-    let mut common = tls::CommonTlsContext {
-        alpn_protocols: wanted.common_tls_context.alpn_protocols.clone(),
-        ..Default::default()
-    };
-    if let (Some(chain), Some(key)) = (wanted.chain_file(), wanted.key_file()) {
-        common.tls_certificates = vec![tls::TlsCertificate {
-            certificate_chain: file(chain),
-            private_key: file(key),
-            ..Default::default()
-        }];
-    }
-    common.validation_context_type = wanted.ca_file().map(|ca| {
-        tls::common_tls_context::ValidationContextType::ValidationContext(tls::CertificateValidationContext {
-            trusted_ca: file(ca),
-            ..Default::default()
-        })
-    });
-    let context = tls::UpstreamTlsContext {
-        common_tls_context: Some(common),
-        sni: wanted.sni.clone().unwrap_or_default(),
-        ..Default::default()
-    };
-    TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
-    }
-}
-
 pub(super) fn listener(listener: &Listener, path: &str) -> Result<Any, BootstrapError> {
     let mut chains = Vec::new();
     for (index, chain) in listener.filter_chains.iter().enumerate() {
@@ -178,6 +154,7 @@ pub(super) fn listener(listener: &Listener, path: &str) -> Result<Any, Bootstrap
             name: chain.name.clone(),
             filter_chain_match: chain.filter_chain_match.as_ref().map(|wanted| lds::FilterChainMatch {
                 server_names: wanted.server_names.clone(),
+                direct_source_prefix_ranges: wanted.direct_source_prefix_ranges.iter().map(range).collect(),
                 ..Default::default()
             }),
             filters: vec![lds::Filter {
@@ -187,18 +164,32 @@ pub(super) fn listener(listener: &Listener, path: &str) -> Result<Any, Bootstrap
             ..Default::default()
         });
     }
+    let listener_filters = listener.listener_filters.iter().enumerate();
+    let timeout = listener.listener_filters_timeout.as_deref();
     Ok(any(&lds::Listener {
         name: listener.name.clone(),
         address: address(&listener.address),
+        udp_listener_config: listener.udp_listener_config.as_ref().map(|_| lds::UdpListenerConfig::default()),
+        listener_filters: listener_filters
+            .map(|(index, filter)| filter.message(&format!("{path}.listener_filters[{index}]")))
+            .collect::<Result<_, _>>()?,
+        listener_filters_timeout: timeout
+            .map(|text| duration(text, &format!("{path}.listener_filters_timeout")))
+            .transpose()?,
         filter_chains: chains,
         ..Default::default()
     }))
 }
 
 fn manager(http: &Http, path: &str) -> Result<hcm::HttpConnectionManager, BootstrapError> {
-    if let Some(other) = http.http_filters.iter().find(|filter| filter.name != "envoy.filters.http.router") {
-        let reason = format!("{} is not read from a file, only the router is", other.name);
-        return Err(wrong(&format!("{path}.http_filters"), &reason));
+    let mut filters = http
+        .http_filters
+        .iter()
+        .enumerate()
+        .map(|(index, filter)| http_filter(filter, &format!("{path}.http_filters[{index}]")))
+        .collect::<Result<Vec<_>, _>>()?;
+    if filters.is_empty() {
+        filters.push(named("envoy.filters.http.router", any(&Router::default())));
     }
     let mut virtual_hosts = Vec::new();
     for vhost in &http.route_config.virtual_hosts {
@@ -223,13 +214,39 @@ fn manager(http: &Http, path: &str) -> Result<hcm::HttpConnectionManager, Bootst
                 ..Default::default()
             },
         )),
-        http_filters: vec![hcm::HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(hcm::http_filter::ConfigType::TypedConfig(any(&Router::default()))),
-            ..Default::default()
-        }],
+        http_filters: filters,
         ..Default::default()
     })
+}
+
+/// By its type, or where that is not said by Envoy's name for it.
+fn http_filter(filter: &HttpFilter, path: &str) -> Result<hcm::HttpFilter, BootstrapError> {
+    let kind = match (&filter.typed_config, filter.name.as_str()) {
+        (Some(config), _) => config.kind,
+        (None, "envoy.filters.http.router") => HttpFilterKind::Router,
+        (None, "envoy.filters.http.grpc_web") => HttpFilterKind::GrpcWeb,
+        (None, other) => {
+            let reason = format!(
+                "{other} is not read from a file, only envoy.filters.http.grpc_web and envoy.filters.http.router are"
+            );
+            return Err(wrong(&format!("{path}.name"), &reason));
+        }
+    };
+    Ok(named(
+        &filter.name,
+        match kind {
+            HttpFilterKind::Router => any(&Router::default()),
+            HttpFilterKind::GrpcWeb => any(&GrpcWeb::default()),
+        },
+    ))
+}
+
+fn named(name: &str, config: Any) -> hcm::HttpFilter {
+    hcm::HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    }
 }
 
 fn route(from: &Route, path: &str) -> Result<rds::Route, BootstrapError> {
@@ -272,7 +289,7 @@ fn route(from: &Route, path: &str) -> Result<rds::Route, BootstrapError> {
 }
 
 /// `1.5s`, as protobuf's JSON writes durations.
-fn duration(text: &str, path: &str) -> Result<protobuf::Duration, BootstrapError> {
+pub fn duration(text: &str, path: &str) -> Result<protobuf::Duration, BootstrapError> {
     let seconds: Option<f64> = text.strip_suffix('s').and_then(|number| number.parse().ok());
     let duration = seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())

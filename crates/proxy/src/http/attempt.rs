@@ -12,13 +12,15 @@ use super::{
     forward::Outgoing,
     h1::client::exchange,
     h2::{self, guarded::OnFlood},
+    headers,
     inbound::Inbound,
+    interim::OnInterim,
     target::Target,
 };
 use crate::{
     meters,
     peer::Peer,
-    record::{EXPECTED_TIMEOUT, PREVIOUS_TRIES, Reach},
+    record::{EXPECTED_TIMEOUT, PREVIOUS_TRIES, Reach, RequestRecord},
     upstream::{
         cluster::{ClusterState, EndpointState},
         connect::{ConnectError, Dial},
@@ -34,12 +36,13 @@ const QUEUE_INTERVAL: Duration = Duration::from_millis(5);
 /// What a try is told about its request, and tells.
 #[derive(Clone, Copy)]
 pub struct Trying<'a> {
-    pub reach: &'a Cell<Reach>,
+    pub record: &'a RequestRecord,
     /// When the try is given up.
     pub end: Option<Instant>,
     /// A member's proxy is told how long we wait and that we try again; nobody else is.
     pub to_member: bool,
-    pub tries: u32,
+    /// Something came that is not the answer.
+    pub moved: &'a Cell<bool>,
 }
 
 /// One try: a connection, a request, an answer's head.
@@ -60,8 +63,12 @@ pub async fn attempt(
         trying.tell(&mut target);
     }
     // From here on a cancelled try may have been read.
-    let before = trying.reach.replace(Reach::Callee);
-    let mut sent = send(lease, cluster, target, body).await;
+    let before = trying.record.reach.replace(Reach::Callee);
+    let mut on_interim = |head| {
+        trying.moved.set(true);
+        outgoing.pass_interim(head, body, endpoint.address, trying.record);
+    };
+    let mut sent = send(lease, cluster, target, body, &mut on_interim).await;
     if let Err(broken) = &mut sent
         && broken.stale
         && body.can_repeat()
@@ -69,28 +76,31 @@ pub async fn attempt(
     {
         // An endpoint may close a connection in the moment in which it is used again. That says nothing of the endpoint.
         sent = match self::lease(cluster, endpoint, version, peer, outgoing.limits()).await {
-            Ok(lease) => send(lease, cluster, target, body).await,
+            Ok(lease) => send(lease, cluster, target, body, &mut on_interim).await,
             Err(error) => Err(Broken::connect(&error, Some(target))),
         };
     }
     if let Err(broken) = &sent
         && !broken.seen
     {
-        trying.reach.set(before);
+        trying.record.reach.set(before);
     }
     sent
 }
 
 impl Trying<'_> {
     fn tell(&self, target: &mut Target) {
-        if self.tries > 1 {
-            target.headers.insert(PREVIOUS_TRIES, HeaderValue::from(self.tries - 1));
+        let tries = self.record.tries;
+        if tries > 1 {
+            target.headers.insert(PREVIOUS_TRIES, HeaderValue::from(tries - 1));
         }
-        target.headers.remove(EXPECTED_TIMEOUT);
-        if let Some(end) = self.end {
-            let left = end.saturating_duration_since(Instant::now()).as_millis();
-            let left = u64::try_from(left).unwrap_or(u64::MAX);
-            target.headers.insert(EXPECTED_TIMEOUT, HeaderValue::from(left));
+        match self.end {
+            Some(end) => {
+                let left = end.saturating_duration_since(Instant::now()).as_millis();
+                let left = headers::number(u64::try_from(left).unwrap_or(u64::MAX));
+                target.headers.insert(EXPECTED_TIMEOUT, left);
+            }
+            None => drop(target.headers.remove(EXPECTED_TIMEOUT)),
         }
     }
 }
@@ -100,11 +110,12 @@ async fn send(
     cluster: &ClusterState,
     target: Target,
     body: &RequestBody,
+    on_interim: OnInterim<'_>,
 ) -> Result<Answered, Broken> {
     match lease {
         Lease::H1 { connection, generation, reused } => {
             let mut target = target;
-            match exchange(&connection, &mut target, body.next_try(), false).await {
+            match exchange(&connection, &mut target, body.next_try(), false, on_interim).await {
                 Ok(response) => {
                     Ok(Answered { response, lease: InUse::H1 { connection, generation }, head: Some(target) })
                 }
@@ -117,7 +128,8 @@ async fn send(
                 let reason = "the authority cannot be sent over HTTP/2".to_owned();
                 return Err(Broken::connect(&ConnectError::Settings { reason }, Some(target)));
             }
-            match sender.exchange(&mut target, cluster.cluster.tls.is_some(), body.next_try()).await {
+            let tls = cluster.cluster.tls.is_some();
+            match sender.exchange(&mut target, tls, body.next_try(), on_interim).await {
                 Ok(response) => {
                     Ok(Answered { response, lease: InUse::H2 { _stream: stream }, head: Some(target) })
                 }
@@ -142,9 +154,9 @@ pub async fn send_copy(
     match connection.map_err(|error| explain(&error))? {
         Lease::H1 { connection, generation, .. } => {
             let mut target = target;
-            let response = exchange(&connection, &mut target, body, false).await;
+            let response = exchange(&connection, &mut target, body, false, &mut |_| {}).await;
             let status = response.map(|response| response.status());
-            endpoint.pool.give_back(connection, generation);
+            endpoint.pool.give_back(connection, generation, std::time::Instant::now());
             status.map_err(|failed| explain(&failed.cause))
         }
         Lease::H2 { mut sender, stream: _counted, .. } => {
@@ -152,7 +164,8 @@ pub async fn send_copy(
             if !target.has_authority() {
                 return Err("no authority".to_owned());
             }
-            let response = sender.exchange(&mut target, cluster.cluster.tls.is_some(), body).await;
+            let tls = cluster.cluster.tls.is_some();
+            let response = sender.exchange(&mut target, tls, body, &mut |_| {}).await;
             response.map(|response| response.status()).map_err(|failed| explain(&failed.cause))
         }
     }
@@ -198,7 +211,7 @@ pub async fn lease(
 }
 
 /// Counts the floods of this cluster's endpoints.
-fn on_flood(cluster: &ClusterState, peer: &Peer) -> OnFlood {
+pub fn on_flood(cluster: &ClusterState, peer: &Peer) -> OnFlood {
     let (worker, cluster) = (Rc::clone(&peer.worker), Arc::clone(&cluster.cluster));
     Rc::new(move |flood| {
         let counter = meters::upstream_http2_floods(&worker.settings.registry, &cluster.name, flood.label());

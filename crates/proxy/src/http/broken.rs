@@ -2,8 +2,10 @@
 
 use http::StatusCode;
 use weft_routing::retry::Failure;
+use weft_wire::grpc_web::Fault;
 
 use super::{
+    body::BodyError,
     h1::client::{Cause, Failed},
     h2,
     reply::Reason,
@@ -27,8 +29,18 @@ pub struct Broken {
     pub seen: bool,
     /// A kept connection ended without a word, and the request may be made twice.
     pub stale: bool,
-    /// The endpoint did nothing wrong.
-    blameless: bool,
+    /// The endpoint did nothing wrong: what the client is told instead.
+    blameless: Option<&'static str>,
+}
+
+const NOT_SENDABLE: &str = "the request cannot be sent on\n";
+
+/// What is wrong with a request's body: for the log, and for the client.
+fn fault(error: &BodyError) -> (&'static str, &'static str) {
+    match error.downcast_ref::<Fault>() {
+        Some(fault) => (fault.label(), fault.text()),
+        None => ("request_body_broke_off", NOT_SENDABLE),
+    }
 }
 
 impl Broken {
@@ -52,7 +64,7 @@ impl Broken {
             last: false,
             seen: false,
             stale: false,
-            blameless: false,
+            blameless: None,
         }
     }
 
@@ -68,7 +80,7 @@ impl Broken {
             head: Some(target),
             last: false,
             seen: failed.heard,
-            blameless: false,
+            blameless: None,
         };
         let bad_gateway = StatusCode::BAD_GATEWAY;
         match &failed.cause {
@@ -86,16 +98,16 @@ impl Broken {
                 details: "request_not_writable",
                 last: true,
                 stale: false,
-                blameless: true,
+                blameless: Some(NOT_SENDABLE),
                 ..broken
             },
-            Cause::Request(_) => Broken {
+            Cause::Request(error) => Broken {
                 status: StatusCode::BAD_REQUEST,
                 flags: flags::PROTOCOL,
-                details: "request_body_broke_off",
+                details: fault(error).0,
                 last: true,
                 stale: false,
-                blameless: true,
+                blameless: Some(fault(error).1),
                 ..broken
             },
         }
@@ -103,22 +115,22 @@ impl Broken {
 
     /// An exchange over HTTP/2 without an answer.
     pub fn h2(failed: &h2::client::Failed, head: Option<Target>) -> Broken {
-        let h2::client::Failed { cause, unsent } = failed;
+        let h2::client::Failed { cause, unsent, heard } = failed;
         let (text, unsent) = (explain(cause), *unsent);
         let error = match cause {
             h2::client::Cause::Http2(error) => error,
-            h2::client::Cause::Request(_) => {
+            h2::client::Cause::Request(error) => {
                 return Broken {
                     failure: Failure::Reset,
                     status: StatusCode::BAD_REQUEST,
                     flags: flags::PROTOCOL,
-                    details: "request_body_broke_off",
+                    details: fault(error).0,
                     text,
                     head,
                     last: true,
                     seen: false,
                     stale: false,
-                    blameless: true,
+                    blameless: Some(fault(error).1),
                 };
             }
         };
@@ -133,11 +145,11 @@ impl Broken {
             flags: flags::CONNECTION_TERMINATION,
             details: "upstream_reset_before_response_started{connection_termination}",
             text,
-            seen: !unsent && error.is_reset_by_peer(),
+            seen: *heard || !unsent && error.is_reset_by_peer(),
             head,
             last: false,
             stale: false,
-            blameless: false,
+            blameless: None,
         }
     }
 
@@ -152,7 +164,7 @@ impl Broken {
             last: whole,
             seen: true,
             stale: false,
-            blameless: false,
+            blameless: None,
         }
     }
 
@@ -163,7 +175,7 @@ impl Broken {
 
     /// The endpoint did nothing wrong: the fault is the request's.
     pub fn is_blameless(&self) -> bool {
-        self.blameless
+        self.blameless.is_some()
     }
 
     /// The stream was quiet for too long.
@@ -173,9 +185,9 @@ impl Broken {
 
     pub fn reason(&self) -> Reason {
         let text = match self.failure {
+            _ if let Some(text) = self.blameless => text,
             Failure::Connect => "no connection to the upstream\n",
             Failure::PerTryTimeout => "the upstream did not answer in time\n",
-            _ if self.blameless => "the request cannot be sent on\n",
             _ if self.status == StatusCode::BAD_GATEWAY => "the upstream's answer is wrong\n",
             _ => "the upstream broke the connection\n",
         };

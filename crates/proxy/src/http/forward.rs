@@ -2,9 +2,10 @@
 //!
 //! Bodies are never stored: a try that took something of the body cannot be repeated, one that did not hands it on.
 
-use std::{net::SocketAddr, pin::pin, rc::Rc, time::Duration};
+use std::{cell::Cell, net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use http::{Response, StatusCode, Version};
+use http_body::Body as _;
 use tokio::time::Instant;
 use weft_routing::{
     Forward, RetryPolicy, Route, Thresholds, VirtualHost,
@@ -16,6 +17,7 @@ use super::{
     attempt::{Answered, Trying, attempt, send_copy},
     body::{RequestBody, ResponseBody, TryBody},
     broken::Broken,
+    grpc::{self, Rpc},
     h1::heads,
     inbound::Inbound,
     quiet::{Watch, while_moving},
@@ -55,6 +57,8 @@ pub struct Outgoing<'a> {
     pub picked: Option<&'a Picked<'a>>,
     pub cluster: &'a Rc<ClusterState>,
     pub downstream: Version,
+    /// The request's client, where its body does not lead there: it has none.
+    pub bodiless: &'a Inbound,
 }
 
 impl<'a> Outgoing<'a> {
@@ -153,19 +157,20 @@ pub async fn forward(
             None => deadline,
         };
         outgoing.name_try(&mut target, &endpoint, record.tries);
-        let trying = Trying { reach: &record.reach, end, to_member, tries: record.tries };
+        let moved = Cell::new(false);
+        let trying = Trying { record: &record, end, to_member, moved: &moved };
         let ended = {
             let mut trying = pin!(attempt(outgoing, &endpoint, target, &body, trying));
             match end {
                 Some(end) => timer.until(end, trying.as_mut()).await,
                 None => {
                     let watch = Watch::new(&peer.worker, times.idle, Some(body.clone()));
-                    while_moving(trying.as_mut(), watch).await
+                    while_moving(trying.as_mut(), watch, &moved).await
                 }
             }
         };
         let (failure, ended) = match ended {
-            Some(Ok(answered)) => match failure_status(&answered.response, record.is_grpc) {
+            Some(Ok(answered)) => match failure_status(&answered.response, record.rpc) {
                 Some(failure) => (failure, Ended::Answered(answered)),
                 None => {
                     cluster.note(&endpoint, Outcome::Good, 0);
@@ -350,9 +355,10 @@ impl Times {
     }
 }
 
-fn failure_status(response: &Response<Inbound>, is_grpc: bool) -> Option<Failure> {
+fn failure_status(response: &Response<Inbound>, rpc: Rpc) -> Option<Failure> {
     let status = response.status();
-    let grpc_status = is_grpc
+    let grpc_status = rpc
+        .has_status()
         .then(|| response.headers().get("grpc-status"))
         .flatten()
         .and_then(|value| value.to_str().ok()?.parse::<i32>().ok())
@@ -401,9 +407,17 @@ fn finish(
     outgoing.edit_response(&mut parts.headers, endpoint.address, &record);
     parts.version = Version::HTTP_11; // the codecs write what their connections speak
     parts.extensions = http::Extensions::new();
+    let translated = match record.rpc {
+        Rpc::Translated(format) => grpc::translate_answer(&mut parts, format, body.is_end_stream()),
+        _ => None,
+    };
     record.on_response(parts.status, &parts.headers);
     let early = record.request_body.as_ref().is_some_and(|body| !body.ended());
     record.lease = Some(UsedLease { lease: answered.lease, endpoint: Rc::clone(endpoint), early });
     let watch = Watch::new(&peer.worker, times.idle, record.request_body.clone());
-    Response::from_parts(parts, ResponseBody::upstream(body, record, watch, times.whole))
+    let mut body = ResponseBody::upstream(body, record, watch, times.whole);
+    if let Some(answer) = translated {
+        body.translate(answer, &parts.headers);
+    }
+    Response::from_parts(parts, body)
 }

@@ -34,10 +34,9 @@ pub fn say_who_called(headers: &mut HeaderMap, peer: &Peer, config: &HttpConfig)
     if config.use_remote_address && !config.skip_xff_append {
         append(headers, X_FORWARDED_FOR, &peer.remote.ip().to_string());
     }
-    if !headers.contains_key(X_FORWARDED_PROTO) {
-        let scheme = if peer.tls == "none" { "http" } else { "https" };
-        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    }
+    headers
+        .entry(X_FORWARDED_PROTO)
+        .or_insert_with(|| HeaderValue::from_static(if peer.tls == "none" { "http" } else { "https" }));
     if let Some(via) = &config.via {
         append(headers, VIA, via);
     }

@@ -1,6 +1,4 @@
 //! HTTP/2, both ends, with the windows and limits of a sidecar.
-//!
-//! 1xx answers end here: no route asks for them, and HTTP/1's end drops them too.
 
 pub mod bells;
 pub mod client;

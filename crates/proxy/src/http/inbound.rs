@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
@@ -62,6 +63,24 @@ impl Body for Inbound {
 }
 
 impl Inbound {
+    /// Sends a 1xx answer to the client whose request this is, if it is one that takes such.
+    pub fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        match self {
+            Inbound::H2(body) => body.interim(status, headers),
+            Inbound::Server(body) => body.interim(status, headers),
+            Inbound::Tunnel(_) | Inbound::Client(_) => {}
+        }
+    }
+
+    /// Bytes that came and wait to be read, of which the last read knows.
+    pub fn held(&self) -> usize {
+        match self {
+            Inbound::H2(body) => body.held(),
+            Inbound::Client(body) => body.held(),
+            Inbound::Server(_) | Inbound::Tunnel(_) => 0,
+        }
+    }
+
     /// Nobody can take more of an answer just now: what is left of its request goes on.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
         if let Inbound::H2(body) = self {

@@ -5,6 +5,8 @@
 //! streams, which then end. A place costs a push and a pop, a timer would cost a lock for every answer that waits once.
 
 use std::{
+    cell::Cell,
+    cmp::Reverse,
     rc::Rc,
     task::{Context, Waker},
     time::{Duration, Instant},
@@ -12,6 +14,19 @@ use std::{
 
 use super::body::RequestBody;
 use crate::{overload::IDLE_WHILE_SHRINKING, worker::Worker};
+
+/// Answers that are cut at once, if there are so many.
+const SHED_MIN: usize = 16;
+
+/// What becomes of an answer whose client is behind with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    Waits,
+    /// The client has taken nothing for too long.
+    TooLong,
+    /// There is no memory for it.
+    Shed,
+}
 
 /// The waiting streams of one worker.
 #[derive(Default)]
@@ -28,6 +43,9 @@ struct Place {
     moved: bool,
     quiet_since: Option<Instant>,
     ended: bool,
+    /// Bytes that wait for a client that is behind with its answer; 0: it is not.
+    held: usize,
+    shed: bool,
     /// What the client sends moves the stream too.
     request: Option<RequestBody>,
     request_bytes: u64,
@@ -67,6 +85,20 @@ impl Streams {
             place.waker.wake_by_ref();
         }
         ending as u64
+    }
+
+    /// Ends an eighth of the answers whose clients are behind, or a few: first those of which most is held here, by powers
+    /// of two as in Envoy, and of like ones those that have been quiet for longest.
+    #[cold]
+    pub fn shed(&mut self) {
+        let behind = |place: &&mut Place| place.held > 0 && !place.ended && !place.shed;
+        let mut behind: Vec<_> = self.places.iter_mut().flatten().filter(behind).collect();
+        behind.sort_unstable_by_key(|place| (Reverse(place.held.ilog2()), place.quiet_since));
+        let ending = behind.len().div_ceil(8).max(SHED_MIN);
+        for place in behind.iter_mut().take(ending) {
+            place.shed = true;
+            place.waker.wake_by_ref();
+        }
     }
 
     /// Wakes all of them, so that they see what happened.
@@ -137,12 +169,37 @@ impl Watch {
                     moved: false,
                     quiet_since: None,
                     ended: false,
+                    held: 0,
+                    shed: false,
                     request_bytes: request.as_ref().map_or(0, RequestBody::bytes),
                     request,
                 };
                 self.place = Some(streams.put(place));
                 false
             }
+        }
+    }
+
+    /// Of an answer whose client is behind with it; without a limit it may be so for ever, as long as there is memory.
+    pub fn behind(worker: &Rc<Worker>, limit: Option<Duration>) -> Watch {
+        let limit = limit.filter(|limit| !limit.is_zero()).unwrap_or(Duration::MAX);
+        Watch { worker: Rc::clone(worker), limit, request: None, idle: false, place: None }
+    }
+
+    /// The answer waits for its client, with so many bytes of it, which may keep more memory than their own.
+    pub fn on_behind(&mut self, cx: &Context<'_>, held: usize) -> Behind {
+        let too_long = self.on_wait(cx);
+        let shed = self.place.is_some_and(|index| {
+            let mut streams = self.worker.streams.borrow_mut();
+            streams.at(index).is_some_and(|place| {
+                place.held = held.max(1);
+                place.shed
+            })
+        });
+        match (shed, too_long) {
+            (true, _) => Behind::Shed,
+            (_, true) => Behind::TooLong,
+            _ => Behind::Waits,
         }
     }
 
@@ -180,21 +237,74 @@ impl Drop for Watch {
     }
 }
 
-/// Waits for `work` as long as the stream moves; `None` when it did not for too long.
-pub async fn while_moving<F: Future>(work: F, mut watch: Option<Watch>) -> Option<F::Output> {
+/// Waits for `work` as long as the stream moves, which `moved` says too; `None` when it did not for too long.
+pub async fn while_moving<F: Future>(
+    work: F,
+    mut watch: Option<Watch>,
+    moved: &Cell<bool>,
+) -> Option<F::Output> {
     tokio::pin!(work);
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
         std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
         std::task::Poll::Pending => match &mut watch {
             Some(watch) => {
-                if watch.on_wait(cx) {
-                    std::task::Poll::Ready(None)
-                } else {
-                    std::task::Poll::Pending
+                if moved.take() {
+                    watch.on_move();
                 }
+                if watch.on_wait(cx) { std::task::Poll::Ready(None) } else { std::task::Poll::Pending }
             }
             None => std::task::Poll::Pending,
         },
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers that hold so many bytes, quiet for so many seconds.
+    fn waiting(answers: impl IntoIterator<Item = (usize, u64)>) -> Streams {
+        let (mut streams, now) = (Streams::default(), Instant::now() + Duration::from_secs(1000));
+        for (held, quiet) in answers {
+            streams.put(Place {
+                waker: Waker::noop().clone(),
+                limit: Duration::MAX,
+                idle: false,
+                moved: false,
+                quiet_since: Some(now - Duration::from_secs(quiet)),
+                ended: false,
+                held,
+                shed: false,
+                request: None,
+                request_bytes: 0,
+            });
+        }
+        streams
+    }
+
+    fn shed(streams: &Streams) -> Vec<usize> {
+        let places = streams.places.iter().flatten().enumerate();
+        places.filter(|(_, place)| place.shed).map(|(index, _)| index).collect()
+    }
+
+    #[test]
+    fn the_largest_and_then_the_quietest_are_cut_first() {
+        let mut streams = waiting((0..160).map(|index| match index % 8 {
+            0 => (100_000 + index, 0),
+            1 => (0, 900), // waits for its endpoint
+            _ => (20_000, 10),
+        }));
+        streams.shed();
+        assert_eq!(shed(&streams).len(), 18, "an eighth of 140");
+        assert!(shed(&streams).iter().all(|index| index % 8 == 0), "of the largest");
+        let mut alike = waiting((0..40).map(|index| (20_000 + index, (index as u64 * 7) % 40)));
+        alike.shed();
+        let quietest = (0..40).filter(|index| (index * 7) % 40 >= 40 - SHED_MIN);
+        assert_eq!(shed(&alike), quietest.collect::<Vec<_>>(), "of like sizes");
+        for _ in 0..2 {
+            alike.shed();
+        }
+        assert_eq!(shed(&alike).len(), 40, "to the last");
+    }
 }

@@ -6,7 +6,10 @@ use http::{
     header::{CONNECTION, CONTENT_TYPE, SERVER},
 };
 
-use super::body::ResponseBody;
+use super::{
+    body::ResponseBody,
+    grpc::{GRPC_MESSAGE, GRPC_STATUS, Rpc},
+};
 use crate::record::{Details, Recording, flags};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain");
@@ -38,17 +41,22 @@ pub fn refuse(mut record: Recording, reason: Reason) -> Response<ResponseBody> {
     if reason.flags == flags::PROTOCOL && record.peer().protocol.get() != "HTTP/2" {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if record.is_grpc {
-        let code = grpc_code(reason.status);
-        headers.insert(CONTENT_TYPE, GRPC);
-        headers.insert("grpc-status", HeaderValue::from(code));
-        headers.insert("grpc-message", HeaderValue::from_static(reason.text.trim_end()));
-        record.grpc_status = i32::from(code);
-        record.failed = reason.status.is_server_error();
-        return respond(record, StatusCode::OK, headers, Bytes::new());
-    }
-    headers.insert(CONTENT_TYPE, TEXT);
-    respond(record, reason.status, headers, Bytes::from_static(reason.text.as_bytes()))
+    let (media_type, status) = match record.rpc {
+        Rpc::Grpc => (GRPC, StatusCode::OK),
+        // A browser may hide the fields of an answer from another origin, never its status.
+        Rpc::Translated(format) => (HeaderValue::from_static(format.media_type()), reason.status),
+        Rpc::No | Rpc::Web(_) => {
+            headers.insert(CONTENT_TYPE, TEXT);
+            return respond(record, reason.status, headers, Bytes::from_static(reason.text.as_bytes()));
+        }
+    };
+    let code = grpc_code(reason.status);
+    headers.insert(CONTENT_TYPE, media_type);
+    headers.insert(GRPC_STATUS, HeaderValue::from(code));
+    headers.insert(GRPC_MESSAGE, HeaderValue::from_static(reason.text.trim_end()));
+    record.grpc_status = i32::from(code);
+    record.failed = reason.status.is_server_error();
+    respond(record, status, headers, Bytes::new())
 }
 
 /// Any answer of ours.
@@ -68,7 +76,7 @@ pub fn respond(
 }
 
 /// As gRPC maps HTTP statuses.
-fn grpc_code(status: StatusCode) -> u16 {
+pub fn grpc_code(status: StatusCode) -> u16 {
     match status.as_u16() {
         400 => 13,
         401 => 16,

@@ -26,7 +26,9 @@ use super::{
     body::{RequestBody, ResponseBody},
     forward::{self, Outgoing},
     forwarded,
+    grpc::{self, Rpc},
     h1::{self, server::Settings},
+    h2,
     headers::{X_REQUEST_ID, settle_underscores},
     inbound::Inbound,
     reply::{self, Reason, refuse},
@@ -50,7 +52,7 @@ pub async fn serve(
     timer: &mut Timer,
 ) -> Response<ResponseBody> {
     let mut record = Recording::start(&peer, Kind::Request);
-    record.is_grpc = is_grpc(request.headers());
+    record.rpc = Rpc::of(request.method(), request.headers());
     if !peer.access_logs.is_empty() {
         record.log = Some(LogFields::of(&request));
     }
@@ -61,6 +63,11 @@ pub async fn serve(
     let Some(view) = peer.view() else {
         return refuse(record, gone());
     };
+    if let Rpc::Web(format) = record.rpc
+        && view.config.filters.iter().any(|filter| matches!(filter, HttpFilter::GrpcWeb))
+    {
+        record.rpc = Rpc::Translated(format);
+    }
     let upgrade = tunnel::wanted(&mut request);
     let (mut parts, body) = request.into_parts();
     match answer(&peer, &view, &mut parts, body, upgrade, record, timer).await {
@@ -83,6 +90,20 @@ pub fn refused(peer: &Rc<Peer>, refusal: NoRequest) -> Response<ResponseBody> {
     }
     let status = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::BAD_REQUEST);
     refuse(record, Reason::new(status, flags::PROTOCOL, refusal.label(), "bad request\n"))
+}
+
+/// A request that its client took back before it was looked at: a line and a count, as for others whose clients leave.
+/// So a line costs a client what that of an answered request does, and who only takes back is ended after some hundreds
+/// ([`weft_wire::http2_guard`], `CANCELLED_MAX`).
+#[cold]
+pub fn taken_back(peer: &Rc<Peer>, asked: h2::codec::Asked) {
+    let mut record = Recording::start(peer, Kind::Request);
+    if !peer.access_logs.is_empty() {
+        record.log = Some(asked.as_ref().map_or_else(|_| LogFields::default(), LogFields::of));
+        if let Ok(request) = &asked {
+            record.keep_request(request.headers());
+        }
+    }
 }
 
 type Refusal = (Recording, Reason);
@@ -170,6 +191,7 @@ async fn answer(
         return Err((record, reason));
     };
     record.cluster = Some(Rc::clone(labels));
+    let (body, bodiless) = RequestBody::new(body);
     let outgoing = Outgoing {
         peer,
         view,
@@ -179,17 +201,20 @@ async fn answer(
         picked: picked.as_ref(),
         cluster,
         downstream: parts.version,
+        bodiless: &bodiless,
     };
     if let Some(upgrade) = upgrade {
         let target = outgoing.target(&head, parts, upgrade.kind());
-        return tunnel::open(outgoing, target, upgrade, RequestBody::new(body), record).await;
+        return tunnel::open(outgoing, target, upgrade, body, record).await;
+    }
+    if let Rpc::Translated(_) = record.rpc {
+        grpc::translate(&mut parts.headers, &body);
     }
     let target = outgoing.target(&head, parts, forward::Hop::Plain);
     record.keep_request(&target.headers);
     if view.config.request_id.in_response {
         record.request_id = target.headers.get(X_REQUEST_ID).cloned();
     }
-    let body = RequestBody::new(body);
     record.request_body = Some(body.clone());
     let response = forward::forward(outgoing, target, body, record, timer).await?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -262,7 +287,20 @@ fn unequivocal(parts: &Parts) -> Result<(), Reason> {
 
 /// The name of the policy that denies, or words that say that none allows.
 pub fn denied(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> Option<Arc<str>> {
-    view.config.filters.iter().find_map(|HttpFilter::Rbac(filter)| {
+    let mut translated = None;
+    view.config.filters.iter().find_map(|filter| {
+        let HttpFilter::Rbac(filter) = filter else {
+            translated = grpc::translated_copy(head.method, head.headers);
+            return None;
+        };
+        let shown;
+        let head = match &translated {
+            None => head,
+            Some(headers) => {
+                shown = HeadView { headers, ..*head };
+                &shown
+            }
+        };
         let input = authorize::PolicyInput {
             remote_ip: forwarded::trusted_address(head.headers, peer, &view.config),
             ..peer.policy_input(Some(head))
@@ -411,19 +449,8 @@ impl CanonicalHead {
     }
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
-    // `application/grpc`, `application/grpc+proto`; `application/grpc-web` is another protocol.
-    let Some((name, rest)) = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().split_at_checked(b"application/grpc".len()))
-    else {
-        return false;
-    };
-    name.eq_ignore_ascii_case(b"application/grpc") && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
-}
-
 impl LogFields {
-    fn of(request: &Request<Inbound>) -> LogFields {
+    fn of<B>(request: &Request<B>) -> LogFields {
         let mut fields = LogFields::default();
         fields.method = request.method().clone();
         fields.authority = request.uri().authority().cloned();

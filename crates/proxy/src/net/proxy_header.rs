@@ -1,6 +1,6 @@
 //! Takes the PROXY header off a connection, before anybody else looks at its bytes.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use bytes::{Buf, BytesMut};
 use tokio::net::TcpStream;
@@ -38,13 +38,17 @@ impl Unread {
     }
 }
 
-/// The addresses that the header names; the connection's own bytes are left in `first`.
+/// The addresses that the header names; the connection's own bytes are left in `first`. Of somebody who is not believed
+/// nothing is read: what might be a header is then a bad beginning of something else.
 pub async fn read(
     listener: &Listener,
+    remote: IpAddr,
     stream: &mut TcpStream,
     first: &mut BytesMut,
 ) -> Result<Option<Addresses>, Unread> {
-    let Some(wanted) = listener.proxy_protocol else { return Ok(None) };
+    let Some(wanted) = listener.proxy_protocol.as_ref().filter(|wanted| believes(wanted, remote)) else {
+        return Ok(None);
+    };
     loop {
         if let Progress::Done(verdict) = judge(wanted, first)? {
             let Some((addresses, bytes)) = verdict else { return Ok(None) };
@@ -55,10 +59,16 @@ pub async fn read(
     }
 }
 
+fn believes(wanted: &ProxyProtocol, remote: IpAddr) -> bool {
+    // A listener of IPv6 sees callers of IPv4 as addresses of IPv6.
+    let remote = remote.to_canonical();
+    wanted.from.as_ref().is_none_or(|from| from.iter().any(|network| network.contains(&remote)))
+}
+
 type Taken = Option<(Option<Addresses>, usize)>;
 
 /// None: the bytes are the connection's own.
-fn judge(wanted: ProxyProtocol, bytes: &[u8]) -> Result<Progress<Taken>, Unread> {
+fn judge(wanted: &ProxyProtocol, bytes: &[u8]) -> Result<Progress<Taken>, Unread> {
     let version = match proxy_protocol::version(bytes) {
         Progress::More => return Ok(Progress::More),
         Progress::Done(version) => version,
@@ -91,7 +101,7 @@ mod tests {
         let binary = [&proxy_protocol::header(Version::V2, None)[..], b"GET /"].concat();
         let plain = b"GET / HTTP/1.1\r\n";
         let said = |optional, takes_v1, takes_v2, bytes: &[u8]| match judge(
-            ProxyProtocol { optional, takes_v1, takes_v2 },
+            &ProxyProtocol { from: None, optional, takes_v1, takes_v2 },
             bytes,
         ) {
             Ok(Progress::More) => "more",
@@ -111,5 +121,15 @@ mod tests {
         assert_eq!(said(false, true, false, &binary), "version");
         assert_eq!(said(true, true, true, b"PROXY TCP9\r\n"), "malformed");
         assert_eq!(said(true, true, true, b"PRO"), "more");
+    }
+
+    #[test]
+    fn whom_nobody_named_is_not_believed() {
+        let from = Some(["192.0.2.0/28", "2001:db8::/64"].map(|net| net.parse().unwrap()).into());
+        let wanted = ProxyProtocol { from, optional: false, takes_v1: true, takes_v2: true };
+        let said = |text: &str| believes(&wanted, text.parse().unwrap());
+        assert!(said("192.0.2.15") && said("::ffff:192.0.2.1") && said("2001:db8::9"));
+        assert!(!said("192.0.2.16") && !said("2001:db8:0:1::9") && !said("127.0.0.1"));
+        assert!(believes(&ProxyProtocol { from: None, ..wanted.clone() }, [127, 0, 0, 1].into()));
     }
 }

@@ -45,13 +45,24 @@ pub struct Reserved {
 
 /// Listens on `address`. `purpose` is for the error sentence ("outbound traffic").
 pub fn reserve(address: SocketAddr, purpose: &str) -> Result<Reserved, PortTaken> {
-    let explain = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => PortTaken::Taken { address, purpose: purpose.to_owned() },
-        _ => PortTaken::Refused { address, purpose: purpose.to_owned(), source },
-    };
+    let explain = |source| explained(source, address, purpose);
     let socket = listening(address).map_err(explain)?;
     let address = socket.local_addr().map_err(explain)?;
     Ok(Reserved { address, socket })
+}
+
+/// Whether datagrams could be taken at `address` now. They are once a configuration has a listener for them, and an
+/// address that can't be had would then hold that configuration up.
+pub fn may_take_datagrams(address: SocketAddr) -> Result<(), PortTaken> {
+    let taken = std::net::UdpSocket::bind(address);
+    taken.map(drop).map_err(|source| explained(source, address, "datagrams"))
+}
+
+fn explained(source: io::Error, address: SocketAddr, purpose: &str) -> PortTaken {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => PortTaken::Taken { address, purpose: purpose.to_owned() },
+        _ => PortTaken::Refused { address, purpose: purpose.to_owned(), source },
+    }
 }
 
 fn listening(address: SocketAddr) -> io::Result<TcpListener> {
@@ -83,6 +94,20 @@ mod tests {
                 first.address
             )
         );
+    }
+
+    #[test]
+    fn datagrams_of_another_process_get_one_sentence() {
+        let first = std::net::UdpSocket::bind(ANY).unwrap();
+        let taken = first.local_addr().unwrap();
+        assert_eq!(
+            may_take_datagrams(taken).unwrap_err().to_string(),
+            format!(
+                "port {taken} is taken by another process; stop it, or choose another port for datagrams"
+            )
+        );
+        drop(first);
+        assert!(may_take_datagrams(taken).is_ok());
     }
 
     #[test]

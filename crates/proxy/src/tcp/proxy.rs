@@ -7,7 +7,13 @@ use weft_routing::{CaSource, Cluster, TcpConfig};
 
 use super::{copy::copy, tunnel::Windows};
 use crate::{
-    http::{attempt::held, broken::explain, h1::io::Io, tunnel::tcp_alpn},
+    http::{
+        attempt::{held, on_flood},
+        broken::explain,
+        h1::io::Io,
+        h2::guarded,
+        tunnel::tcp_alpn,
+    },
     peer::Peer,
     record::{Details, Kind, LogFields, Reach, RequestRecord, flags},
     upstream::{
@@ -165,6 +171,8 @@ pub async fn reach(
         generation: tls.as_ref().and(credentials.as_ref()).map_or(0, |credentials| credentials.generation),
         dial,
         windows: Windows::of(&cluster.cluster.http.http2),
+        guard: guarded::limits(&cluster.cluster.http.http2),
+        on_flood: &|| on_flood(cluster, peer),
     };
     let opened = endpoint.pool.tunnels.open(endpoint.address, wanted).await;
     if !matches!(opened, Err(ConnectError::Refused { .. })) {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Method, StatusCode, request::Parts};
+use http::{HeaderMap, Method, Request, StatusCode, request::Parts};
 use tokio::time::timeout;
 use weft_routing::{
     ConnectMode, Forward, HeadView, HttpConfig, HttpFilter, PathMatch, RouteAction, authorize, host,
@@ -25,7 +25,7 @@ use crate::{
     http::{
         forwarded,
         h1::{self, HEAD_TIMEOUT, io::Io},
-        h2::codec::{Accepted, Role, Server},
+        h2::codec::{Accepted, ReceiveHalf, Role, SendHalf, Server},
         request::denied,
     },
     peer::{ChainView, Peer},
@@ -84,9 +84,11 @@ where
     loop {
         tokio::select! {
             accepted = poll_fn(|cx| connection.poll_accept(cx)) => match accepted {
-                Some(Ok(accepted)) => {
-                    tokio::task::spawn_local(tunnel(Rc::clone(peer), accepted));
+                Some(Ok(Accepted::Open(Ok(request), received, respond))) => {
+                    tokio::task::spawn_local(tunnel(Rc::clone(peer), request, received, respond));
                 }
+                // One that nobody has begun with is its caller's to count. A head that is too large is reset.
+                Some(Ok(Accepted::TakenBack(_) | Accepted::Open(Err(_), ..))) => {}
                 Some(Err(error)) => {
                     tracing::debug!(remote = %peer.remote, %error, "a connection of tunnels broke");
                     return;
@@ -131,8 +133,7 @@ fn refusal(status: StatusCode, flags: &'static str, details: &'static str) -> Re
 }
 
 /// One stream, from its head to its end.
-async fn tunnel(peer: Rc<Peer>, (request, received, mut respond): Accepted) {
-    let Ok(request) = request else { return }; // its head is too large, and it is reset
+async fn tunnel(peer: Rc<Peer>, request: Request<()>, received: ReceiveHalf, mut respond: SendHalf) {
     let parts = request.into_parts().0;
     let mut record = proxy::start(&peer);
     let refused = match open(&peer, &parts, &mut record).await {
@@ -249,7 +250,7 @@ async fn forbidden(peer: &Peer, parts: &Parts, authority: &str) {
 
 /// Rules that are only tried out had their say when it was opened.
 fn is_allowed(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> bool {
-    view.config.filters.iter().all(|HttpFilter::Rbac(filter)| {
+    view.config.filters.iter().filter_map(HttpFilter::rbac).all(|filter| {
         let remote_ip = forwarded::trusted_address(head.headers, peer, &view.config);
         let input = authorize::PolicyInput { remote_ip, ..peer.policy_input(Some(head)) };
         filter.rules.as_ref().is_none_or(|rules| authorize::decide(rules, &input).allow)

@@ -234,15 +234,15 @@ impl Pool {
         self.take_h2(u32::MAX)
     }
 
-    /// Gives an HTTP/1 connection back once its exchange is over.
-    pub fn give_back(&self, connection: Rc<Connection>, generation: u64) {
+    /// Gives an HTTP/1 connection back, now that its exchange is over.
+    pub fn give_back(&self, connection: Rc<Connection>, generation: u64, now: Instant) {
         let mut idle = self.h1.borrow_mut();
         if connection.may_reuse()
             && !connection.life.is_over()
             && generation >= self.generation.get()
             && idle.len() < IDLE_H1_MAX
         {
-            idle.push(IdleH1 { connection, since: Instant::now(), generation });
+            idle.push(IdleH1 { connection, since: now, generation });
         }
     }
 

@@ -16,6 +16,7 @@ use std::{
 };
 
 use http::{HeaderMap, Method, uri::Authority};
+use weft_wire::http2_guard::{Guard, Limits};
 
 use super::{
     connect::{ConnectError, Dial, Stream, TlsSettings, connect},
@@ -23,7 +24,10 @@ use super::{
     pool::UNANSWERED_MAX,
 };
 use crate::{
-    http::h2::codec::{Client, RequestHead, Requests, Role},
+    http::h2::{
+        codec::{Client, RequestHead, Requests, Role},
+        guarded::{Guarded, OnFlood},
+    },
     tcp::tunnel::{Tunnel, Windows},
 };
 
@@ -42,6 +46,9 @@ pub struct Wanted<'a> {
     pub generation: u64,
     pub dial: Dial,
     pub windows: Windows,
+    /// What the other side may do, and who hears of it when it does more.
+    pub guard: Limits,
+    pub on_flood: &'a dyn Fn() -> OnFlood,
 }
 
 /// A way to the endpoint's app.
@@ -152,7 +159,8 @@ impl Tunnels {
     }
 
     fn share(&self, stream: Stream, wanted: &Wanted<'_>) -> Rc<Shared> {
-        let (requests, mut connection) = Client::new(stream, wanted.windows.codec(Role::Client));
+        let io = Guarded::new(stream, Guard::client(wanted.guard), (wanted.on_flood)());
+        let (requests, mut connection) = Client::new(io, wanted.windows.codec(Role::Client));
         let alive = Rc::new(Cell::new(true));
         let ending = Rc::clone(&alive);
         tokio::task::spawn_local(async move {
@@ -214,7 +222,7 @@ impl Shared {
             headers: &HeaderMap::new(),
         };
         let (answer, send) = requests.open(head, false).map_err(|_| Unopened::Unread)?;
-        let (answer, received) = answer.await.map_err(|source| match source.is_unprocessed() {
+        let (answer, received) = answer.whole().await.map_err(|source| match source.is_unprocessed() {
             true => Unopened::Unread,
             false => Unopened::Failed(ConnectError::Tunnel { address, source }),
         })?;

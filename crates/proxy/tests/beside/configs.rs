@@ -78,9 +78,14 @@ impl Config<'_> {
                     "routes": [{"match": {"prefix": "/"}, "route": action}]})
             })
             .collect();
+        let mut filters = vec![typed("router", "envoy.extensions.filters.http.router.v3.Router", json!({}))];
+        if way.origins.iter().any(|origin| origin.http2) {
+            let kind = "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb";
+            filters.insert(0, typed("grpc_web", kind, json!({})));
+        }
         let mut manager = json!({
             "stat_prefix": "http", "codec_type": codec, "normalize_path": true, "merge_slashes": true,
-            "http_filters": [typed("router", "envoy.extensions.filters.http.router.v3.Router", json!({}))],
+            "http_filters": filters,
             "route_config": {"virtual_hosts": hosts},
         });
         let mut chain = json!({});

@@ -18,7 +18,7 @@ use weft_proxy::{Config, static_config::StaticResources};
 
 use crate::mesh::{
     LIMIT, free_port, usage,
-    xds::{Speak, cluster, http, listener, plain_chain, tcp, to, vhost},
+    xds::{Speak, cluster, http, listener, plain_chain, tcp, to, vhost, with_access_log},
 };
 
 const BE_ONE: &str = "WEFT_TEST_PROXY";
@@ -28,6 +28,7 @@ const NOFILE: &str = "WEFT_TEST_NOFILE";
 const MEMORY: &str = "WEFT_TEST_MEMORY";
 const PER_SOURCE: &str = "WEFT_TEST_PER_SOURCE";
 const GROUP: &str = "WEFT_TEST_GROUP";
+const LOG: &str = "WEFT_TEST_LOG";
 const APP: &str = "WEFT_TEST_APP";
 const ECHO: &str = "WEFT_TEST_ECHO";
 
@@ -59,6 +60,8 @@ pub struct Limited {
     pub per_source: Option<u32>,
     /// A control group's directory, which it goes into.
     pub group: Option<PathBuf>,
+    /// Where it logs requests, as their codes, flags and details.
+    pub log: Option<PathBuf>,
 }
 
 impl Wanted {
@@ -79,6 +82,7 @@ impl Wanted {
             limit.map(|limit| command.env(name, limit.to_string()));
         }
         limited.group.as_ref().map(|group| command.env(GROUP, group));
+        limited.log.as_ref().map(|log| command.env(LOG, log));
         command.stdin(Stdio::piped());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
@@ -159,6 +163,12 @@ pub fn be_one_if_told() {
     let (app, echo) = (text(APP).parse().unwrap(), text(ECHO).parse().unwrap());
     let (at, tcp_at) = (free_port(), free_port());
     let web = http("web", vec![vhost("all", &["*"], vec![to("/", "app")])], None);
+    let web = match std::env::var_os(LOG) {
+        Some(log) => {
+            with_access_log(web, log.as_ref(), "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n")
+        }
+        None => web,
+    };
     let state = std::env::temp_dir().join(format!("weft-proxy-process-{}", std::process::id()));
     let mut config = Config::new("default", "edge", state.clone());
     config.resources = StaticResources {

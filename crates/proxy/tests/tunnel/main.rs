@@ -12,6 +12,7 @@
 
 mod callers;
 mod carried;
+mod floods;
 #[path = "../mesh/mod.rs"]
 mod mesh;
 #[path = "../worker/mod.rs"]

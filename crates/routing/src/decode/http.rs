@@ -152,6 +152,8 @@ fn filters(reader: &mut Reader, filters: &[pb::HttpFilter]) -> Option<Vec<HttpFi
                 let config: PbHttpRbac = reader.any(any)?;
                 rbac::http(reader, &config).map(HttpFilter::Rbac)
             }
+            // It has no fields.
+            "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb" => Some(HttpFilter::GrpcWeb),
             // The table has refused it.
             _ => None,
         })

@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use envoy_types::pb::envoy::config::core::v3::proxy_protocol_config::Version;
 use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
 use envoy_types::pb::envoy::config::listener::v3 as pb;
 use envoy_types::pb::envoy::config::listener::v3::filter_chain_match::ConnectionSourceType;
 use envoy_types::pb::envoy::config::listener::v3::{filter, listener_filter};
-use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as PbProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use envoy_types::pb::envoy::extensions::filters::network::rbac::v3::Rbac as PbNetworkRbac;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
@@ -17,11 +15,11 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::DownstreamTl
 
 use super::reader::Reader;
 use super::route::ClusterNames;
-use super::{access_log, core, http, rbac, tls, udp};
+use super::{access_log, core, http, proxy_header, rbac, tls, udp};
 use crate::fields::type_name;
 use crate::types::{
     Address, ChainMatch, ClusterChoice, DownstreamTls, FilterChain, HeaderEdits, HostRewrite, Listener,
-    NetworkFilter, ProxyProtocol, ServerName, SourceType, TcpConfig, TransportProtocol, WeightedCluster,
+    NetworkFilter, ServerName, SourceType, TcpConfig, TransportProtocol, WeightedCluster,
 };
 
 pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<Listener> {
@@ -62,8 +60,7 @@ pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<L
                 if proxy_protocol.is_some() || tls_inspector || http_inspector {
                     reader.problem("stands after a filter that reads the connection's own bytes");
                 }
-                let config: PbProxyProtocol = reader.at("typed_config", |reader| reader.any(any))?;
-                proxy_protocol = reader.at("typed_config", |reader| headers(reader, &config));
+                proxy_protocol = reader.at("typed_config", |reader| proxy_header::taken(reader, any));
             }
             Some("UdpProxyConfig") => {
                 reader.problem("takes datagrams; the listener's address is of TCP");
@@ -105,27 +102,6 @@ pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<L
         udp: None,
         stamp: core::stamp(listener.metadata.as_ref()),
     })
-}
-
-/// The PROXY headers that are taken.
-fn headers(reader: &mut Reader, config: &PbProxyProtocol) -> Option<ProxyProtocol> {
-    let refused = reader.list("disallowed_versions", &config.disallowed_versions, |reader, version| {
-        let version = Version::try_from(*version).ok();
-        if version.is_none() {
-            reader.problem("is no version of the PROXY protocol");
-        }
-        version
-    });
-    let takes = |version| !refused.contains(&version);
-    let taken = ProxyProtocol {
-        optional: config.allow_requests_without_proxy_protocol,
-        takes_v1: takes(Version::V1),
-        takes_v2: takes(Version::V2),
-    };
-    if !taken.takes_v1 && !taken.takes_v2 {
-        reader.problem_at("disallowed_versions", "leaves no version to take");
-    }
-    Some(taken)
 }
 
 /// A proxyless client's: one HTTP configuration, no socket.
@@ -267,6 +243,11 @@ fn chain_match(reader: &mut Reader, found: &pb::FilterChainMatch) -> Option<Chai
             .collect(),
         source: source?,
         source_prefix_ranges: reader.list("source_prefix_ranges", &found.source_prefix_ranges, core::range),
+        direct_source_prefix_ranges: reader.list(
+            "direct_source_prefix_ranges",
+            &found.direct_source_prefix_ranges,
+            core::range,
+        ),
         source_ports: reader.list("source_ports", &found.source_ports, |reader, port| {
             let found = u16::try_from(*port).ok().filter(|port| *port != 0);
             if found.is_none() {

@@ -14,6 +14,7 @@ mod core;
 mod endpoint;
 mod http;
 mod listener;
+mod proxy_header;
 mod rbac;
 mod reader;
 mod route;

@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::config::rbac::v3 as rbac_pb;
 use envoy_types::pb::envoy::config::route::v3 as route_pb;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
+use envoy_types::pb::envoy::extensions::filters::http::grpc_web::v3::GrpcWeb;
 use envoy_types::pb::envoy::extensions::filters::http::rbac::v3::Rbac as HttpRbacPb;
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm_pb;
@@ -162,10 +163,20 @@ fn an_inbound_listener_is_read() {
     assert!(matches!(&tls.client, ClientCertificate::Required(Validation { ca: CaSource::Sds(_), .. })));
     assert_eq!(tls.min_version, TlsVersion::V1_3);
     let NetworkFilter::Http(http) = &chain.filter else { panic!() };
-    let HttpFilter::Rbac(rbac) = &http.filters[0];
+    let Some(rbac) = http.filters[0].rbac() else { panic!("{:?}", http.filters) };
     let policy = &rbac.rules.as_ref().unwrap().policies[0];
     assert_eq!(&*policy.stamp.as_ref().unwrap().name, "same-namespace");
     assert_eq!(&**http.routes.key(), "inbound/inbound/chain[0]");
+}
+
+#[test]
+fn grpc_web_is_read_and_keeps_its_place() {
+    let (mut pb, mut hcm) = inbound();
+    hcm.http_filters.insert(1, http_filter("any name", pack_any(GrpcWeb::default())));
+    with_hcm(&mut pb, hcm);
+    let listener = crate::listener(&pack_any(pb), Strictness::Own).unwrap().value;
+    let NetworkFilter::Http(http) = &listener.chains[0].filter else { panic!() };
+    assert!(matches!(http.filters[..], [HttpFilter::Rbac(_), HttpFilter::GrpcWeb]), "{:?}", http.filters);
 }
 
 /// A cluster with TLS as it says, its server checked by these roots; the paths of its problems, or what it shows.

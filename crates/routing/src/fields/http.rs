@@ -20,6 +20,7 @@ pub static ALL: &[&Schema] = &[
     &HTTP2_PROTOCOL_OPTIONS,
     &KEEPALIVE_SETTINGS,
     &ROUTER,
+    &GRPC_WEB,
 ];
 
 pub static HTTP_CONNECTION_MANAGER: Schema = Schema {
@@ -238,3 +239,5 @@ pub static ROUTER: Schema = Schema {
         one(10, "reject_connect_request_early_data", Harmless("early data of a CONNECT waits"), OPAQUE),
     ],
 };
+
+pub static GRPC_WEB: Schema = Schema { name: "envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", rows: &[] };

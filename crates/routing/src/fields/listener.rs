@@ -17,6 +17,7 @@ pub static ALL: &[&Schema] = &[
     &FILTER,
     &TLS_INSPECTOR,
     &PROXY_PROTOCOL,
+    &TRUSTED_PROXY_PROTOCOL,
     &UDP_LISTENER_CONFIG,
     &UDP_PROXY,
     &ORIGINAL_DST,
@@ -126,7 +127,7 @@ pub static FILTER_CHAIN_MATCH: Schema = Schema {
         many(10, "application_protocols", Supported, TEXT),
         many(11, "server_names", Supported, TEXT),
         one(12, "source_type", Supported, VARINT),
-        many(13, "direct_source_prefix_ranges", NOT_DONE, OPAQUE),
+        many(13, "direct_source_prefix_ranges", Supported, Message(&CIDR_RANGE)),
     ],
 };
 
@@ -165,6 +166,12 @@ pub static PROXY_PROTOCOL: Schema = Schema {
         one(5, "stat_prefix", Harmless("metrics have our own names"), TEXT),
         one(6, "tlv_location", Harmless("no extension is kept anywhere"), VARINT),
     ],
+};
+
+/// Ours, not Envoy's.
+pub static TRUSTED_PROXY_PROTOCOL: Schema = Schema {
+    name: "weft.listener.v1.ProxyProtocol",
+    rows: &[many(1, "from", Supported, Message(&CIDR_RANGE))],
 };
 
 pub static UDP_LISTENER_CONFIG: Schema = Schema {

@@ -20,7 +20,7 @@ impl Listener {
     /// The chain for a connection; None: close it.
     pub fn find_chain(&self, connection: &ConnectionView<'_>) -> Option<&Arc<FilterChain>> {
         let mut left: Candidates<'_> = self.chains.iter().collect();
-        let criteria: [Fit<'_>; 8] = [
+        let criteria: [Fit<'_>; 9] = [
             &|chain| match chain.destination_port {
                 None => Some(0),
                 Some(port) => (port == connection.destination.port()).then_some(1),
@@ -39,6 +39,7 @@ impl Listener {
                     .any(|offered| wanted.iter().any(|protocol| **protocol == **offered))
                     .then_some(1),
             },
+            &|chain| ranges(&chain.direct_source_prefix_ranges, connection.direct.ip()),
             &|chain| {
                 let near = local(connection.source.ip(), connection.destination.ip());
                 match chain.source {

@@ -427,26 +427,38 @@ fn chains_are_found_criterion_by_criterion() {
                 ChainMatch { prefix_ranges: vec!["10.1.0.0/16".parse().unwrap()], ..ChainMatch::default() },
             ),
             chain("port", ChainMatch { destination_port: Some(7000), ..ChainMatch::default() }),
+            chain(
+                "balancer",
+                ChainMatch {
+                    direct_source_prefix_ranges: vec!["192.0.2.0/28".parse().unwrap()],
+                    ..ChainMatch::default()
+                },
+            ),
         ],
         udp: None,
         default_chain: None,
         stamp: None,
     };
     let tls = TransportProtocol::Tls;
-    for (destination, transport, server_name, expected) in [
-        ("10.0.0.1:15006", tls, Some("p8080.mesh.internal"), Some("p8080")),
-        ("10.0.0.1:15006", tls, Some("p9090.mesh.internal"), Some("p9090")),
-        ("10.0.0.1:15006", tls, Some("a.x.com"), Some("wild")),
-        ("10.0.0.1:15006", tls, Some("other"), Some("any-tls")),
-        ("10.0.0.1:15006", tls, None, Some("any-tls")),
+    let near = "10.0.0.9:1000";
+    for (destination, direct, transport, server_name, expected) in [
+        ("10.0.0.1:15006", near, tls, Some("p8080.mesh.internal"), Some("p8080")),
+        ("10.0.0.1:15006", near, tls, Some("p9090.mesh.internal"), Some("p9090")),
+        ("10.0.0.1:15006", near, tls, Some("a.x.com"), Some("wild")),
+        ("10.0.0.1:15006", near, tls, Some("other"), Some("any-tls")),
+        ("10.0.0.1:15006", near, tls, None, Some("any-tls")),
         // No plaintext chain: the connection is closed.
-        ("10.0.0.1:15006", TransportProtocol::RawBuffer, None, None),
-        ("10.1.2.3:15006", tls, Some("p8080.mesh.internal"), Some("net")),
-        ("10.1.2.3:7000", tls, Some("p8080.mesh.internal"), Some("port")),
+        ("10.0.0.1:15006", near, TransportProtocol::RawBuffer, None, None),
+        ("10.1.2.3:15006", near, tls, Some("p8080.mesh.internal"), Some("net")),
+        ("10.1.2.3:7000", near, tls, Some("p8080.mesh.internal"), Some("port")),
+        // Whoever it says that it speaks for.
+        ("10.0.0.1:15006", "192.0.2.15:1", TransportProtocol::RawBuffer, None, Some("balancer")),
+        ("10.0.0.1:15006", "192.0.2.16:1", TransportProtocol::RawBuffer, None, None),
     ] {
         let connection = ConnectionView {
             destination: destination.parse::<SocketAddr>().unwrap(),
             source: "10.0.0.9:1000".parse().unwrap(),
+            direct: direct.parse().unwrap(),
             transport,
             server_name,
             application_protocols: &[b"h2"],

@@ -22,7 +22,8 @@ pub struct Listener {
     pub tls_inspector: bool,
     /// `envoy.filters.listener.http_inspector` is there.
     pub http_inspector: bool,
-    /// `envoy.filters.listener.proxy_protocol` is there: connections begin with a PROXY header.
+    /// `envoy.filters.listener.proxy_protocol`, or our own filter of that name, is there: connections begin with a
+    /// PROXY header.
     pub proxy_protocol: Option<ProxyProtocol>,
     /// `envoy.filters.listener.original_dst` is there: read the destination before the redirect.
     pub original_dst: bool,
@@ -45,8 +46,11 @@ pub struct UdpConfig {
 }
 
 /// Which PROXY headers a listener takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProxyProtocol {
+    /// Who is believed: connections from there begin with a header, all others are their own from the first byte.
+    /// None: everybody, as in Envoy.
+    pub from: Option<Arc<[IpNet]>>,
     /// A connection without a header is served too, with its own addresses.
     pub optional: bool,
     pub takes_v1: bool,
@@ -83,6 +87,8 @@ pub struct ChainMatch {
     pub application_protocols: Vec<Arc<[u8]>>,
     pub source: SourceType,
     pub source_prefix_ranges: Vec<IpNet>,
+    /// Of the connection's other end, whatever a PROXY header says.
+    pub direct_source_prefix_ranges: Vec<IpNet>,
     pub source_ports: Vec<u16>,
 }
 
@@ -285,6 +291,18 @@ pub enum Codec {
 #[derive(Debug, Clone)]
 pub enum HttpFilter {
     Rbac(HttpRbac),
+    /// `envoy.filters.http.grpc_web`: requests in gRPC-Web go on as gRPC. Filters behind it see them as such.
+    GrpcWeb,
+}
+
+impl HttpFilter {
+    /// Its rules, if it is one that refuses.
+    pub fn rbac(&self) -> Option<&HttpRbac> {
+        match self {
+            HttpFilter::Rbac(rbac) => Some(rbac),
+            HttpFilter::GrpcWeb => None,
+        }
+    }
 }
 
 /// One `envoy.filters.http.rbac`.

@@ -25,12 +25,22 @@ pub fn text(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The common case: nothing to escape. Blocks without a branch in them, which the compiler does in wide registers.
+/// The common case: nothing to escape. Blocks without a branch in them, which the compiler does in wide registers; the
+/// last one overlaps the one before.
 fn plain(bytes: &[u8]) -> bool {
+    if let Some(last) = bytes.last_chunk::<16>() {
+        return bytes.as_chunks::<16>().0.iter().all(block_is_plain) && block_is_plain(last);
+    }
+    match (bytes.first_chunk::<8>(), bytes.last_chunk::<8>()) {
+        (Some(first), Some(last)) => block_is_plain(first) && block_is_plain(last),
+        _ => bytes.iter().all(|byte| block_is_plain(&[*byte])),
+    }
+}
+
+#[inline]
+fn block_is_plain<const N: usize>(block: &[u8; N]) -> bool {
     let escaped = |byte: u8| !matches!(byte, b' '..=b'~') | (byte == b'"') | (byte == b'\\');
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    blocks.iter().all(|block| !block.iter().fold(false, |any, byte| any | escaped(*byte)))
-        && !rest.iter().fold(false, |any, byte| any | escaped(*byte))
+    !block.iter().fold(false, |any, byte| any | escaped(*byte))
 }
 
 /// For the inside of a JSON string. Invalid UTF-8 becomes the text `\xNN`.
@@ -77,4 +87,24 @@ fn unicode(character: char, out: &mut Vec<u8>) {
 fn push(character: char, out: &mut Vec<u8>) {
     let mut buffer = [0; 4];
     out.extend_from_slice(character.encode_utf8(&mut buffer).as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn no_byte_hides_at_any_place() {
+        for length in 1..40 {
+            for place in 0..length {
+                for byte in 0..=255_u8 {
+                    let mut text = vec![b'a'; length];
+                    text[place] = byte;
+                    let shown = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+                    assert_eq!(plain(&text), shown, "byte {byte:#x} at {place} of {length}");
+                }
+            }
+        }
+        assert!(plain(b""));
+    }
 }

@@ -1,5 +1,6 @@
 //! The operators, compiled: each knows its field of the record.
 
+use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
@@ -201,6 +202,7 @@ impl Value<'_> {
         }
     }
 
+    #[inline(always)]
     pub fn text(&self, out: &mut Vec<u8>) {
         match self {
             Value::Bytes(bytes) => escape::text(bytes, out),
@@ -213,6 +215,7 @@ impl Value<'_> {
     }
 
     /// What needs no escaping in any shape.
+    #[inline]
     fn plain(&self, out: &mut Vec<u8>) {
         match self {
             Value::Number(number) => {
@@ -231,7 +234,8 @@ impl Value<'_> {
 }
 
 impl Op {
-    /// `None` when the record has nothing there.
+    /// `None` when the record has nothing there. Inlined, so that what is known here of the kind is known to who shows it.
+    #[inline(always)]
     pub fn value<'a>(&'a self, view: &'a View<'a>) -> Option<Value<'a>> {
         match self {
             Op::Literal(text) => Some(Value::Literal(text)),
@@ -244,7 +248,15 @@ impl Op {
         }
     }
 
+    #[inline]
     pub fn text(&self, view: &View<'_>, out: &mut Vec<u8>) {
+        match self {
+            Op::Literal(text) => out.extend_from_slice(text.as_bytes()), // every other operator
+            _ => self.value_as_text(view, out),
+        }
+    }
+
+    fn value_as_text(&self, view: &View<'_>, out: &mut Vec<u8>) {
         match self.value(view) {
             Some(value) => value.text(out),
             None => out.push(b'-'),
@@ -266,6 +278,7 @@ fn some(text: &str) -> Option<&[u8]> {
 }
 
 impl Field {
+    #[inline(always)]
     fn value<'a>(self, record: &Record<'a>) -> Option<Value<'a>> {
         let text = |text: &'a str| some(text).map(Value::Bytes);
         let plain = |text: &'a str| (!text.is_empty()).then_some(Value::Plain(text));
@@ -338,10 +351,30 @@ fn timestamp(micros: u64) -> Timestamp {
         .unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// RFC 3339 with milliseconds in UTC, digit by digit: it is in every line.
+/// As far as the seconds, with the point behind them.
+type ToTheSecond = [u8; 20];
+
+thread_local! {
+    /// The newest second that was shown.
+    static SECOND: Cell<(u64, ToTheSecond)> = const { Cell::new((u64::MAX, [0; 20])) };
+}
+
+/// RFC 3339 with milliseconds in UTC. It is in every line, and most lines are of the second of the one before.
 fn rfc3339(micros: u64, out: &mut Vec<u8>) {
+    let (second, milli) = (micros / 1_000_000, micros / 1000 % 1000);
+    let (known, mut text) = SECOND.get();
+    if known != second {
+        text = to_the_second(micros);
+        SECOND.set((second, text));
+    }
+    out.extend_from_slice(&text);
+    let digit = |place: u64| b'0' + (milli / place % 10) as u8;
+    out.extend_from_slice(&[digit(100), digit(10), digit(1), b'Z']);
+}
+
+fn to_the_second(micros: u64) -> ToTheSecond {
     let time = TimeZone::UTC.to_datetime(timestamp(micros));
-    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut text = *b"0000-00-00T00:00:00.";
     let mut put = |place: usize, digits: usize, mut number: u32| {
         for digit in text[place..place + digits].iter_mut().rev() {
             *digit = b'0' + (number % 10) as u8;
@@ -354,8 +387,7 @@ fn rfc3339(micros: u64, out: &mut Vec<u8>) {
     put(11, 2, time.hour().unsigned_abs().into());
     put(14, 2, time.minute().unsigned_abs().into());
     put(17, 2, time.second().unsigned_abs().into());
-    put(20, 3, time.millisecond().unsigned_abs().into());
-    out.extend_from_slice(&text);
+    text
 }
 
 /// In UTC, as a strftime format says.

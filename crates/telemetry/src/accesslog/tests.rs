@@ -219,3 +219,21 @@ fn parsing_any_text_gives_a_format_or_an_error() {
         }
     }
 }
+
+#[test]
+fn times_of_other_seconds_are_not_mixed_up() {
+    let at = |micros: u64| {
+        let record = Record { start_micros: micros, ..Record::default() };
+        line("%START_TIME%", &record)
+    };
+    let second = 1_709_210_096_000_000;
+    for (micros, text) in [
+        (second, "2024-02-29T12:34:56.000Z"),
+        (second + 999_999, "2024-02-29T12:34:56.999Z"),
+        (second + 1_000_000, "2024-02-29T12:34:57.000Z"),
+        (second, "2024-02-29T12:34:56.000Z"),
+        (0, "1970-01-01T00:00:00.000Z"),
+    ] {
+        assert_eq!(at(micros).trim_end(), text);
+    }
+}

@@ -13,6 +13,10 @@ use weft_proxy::config::{AppPort, Config, Control, Limits, Locality};
 
 use super::usage;
 
+mod datagrams;
+
+use datagrams::DatagramPort;
+
 /// What a proxy and an agent share: who they are and whom they join.
 #[derive(Args)]
 struct Member {
@@ -79,6 +83,16 @@ pub struct ProxyArgs {
     /// Traffic from other members comes to this address.
     #[arg(long, value_name = "ADDRESS")]
     inbound: Option<SocketAddr>,
+    /// The app's datagrams to [ADDRESS:]PORT go to a port with protocol udp of the ExternalService NAME; may be
+    /// repeated (ADDRESS: where the app is, loopback by default). They are not encrypted.
+    #[arg(
+        long = "udp",
+        value_name = "[ADDRESS:]PORT=NAME:PORT",
+        value_parser = DatagramPort::parse,
+        conflicts_with = "bootstrap",
+        allow_negative_numbers = true
+    )]
+    datagrams: Vec<DatagramPort>,
     /// Admin, on loopback.
     #[arg(long, default_value = "127.0.0.1:15000", value_name = "ADDRESS")]
     admin: SocketAddr,
@@ -157,11 +171,18 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         release_memory: Some(crate::allocator::release),
     };
     let address = args.member.address;
-    config.node.app_address = args.app_address.unwrap_or(if address.is_loopback() {
-        address
-    } else {
-        IpAddr::V4(Ipv4Addr::LOCALHOST)
-    });
+    let near = if address.is_loopback() { address } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
+    config.node.app_address = args.app_address.unwrap_or(near);
+    for one in &args.datagrams {
+        let wanted = one.at(near);
+        if config.node.datagrams.iter().any(|other| other.at == wanted.at) {
+            return Err(usage(format!(
+                "--udp: {} is given twice; give each service a port of its own",
+                wanted.at
+            )));
+        }
+        config.node.datagrams.push(wanted);
+    }
     if args.bootstrap.is_none() {
         config.ports.admin = Some(args.admin);
         config.ports.metrics = Some(args.metrics);

@@ -42,11 +42,17 @@ fn script(guide: &str) -> String {
 }
 
 fn follow(name: &str) -> String {
+    follow_with(name, None)
+}
+
+/// With the programs of a folder before all others of the machine.
+fn follow_with(name: &str, programs: Option<&Path>) -> String {
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides").join(name);
     let text = std::fs::read_to_string(&guide).expect("the guide is there");
     let folder = tempfile::tempdir().unwrap();
     let bin = Path::new(WEFT).parent().unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let programs = programs.map_or(String::new(), |folder| format!("{}:", folder.display()));
+    let path = format!("{}:{programs}{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     // An ordinary user gets the namespace by way of a user namespace.
     let out = Command::new("timeout")
         .args(["--kill-after=5", GUIDE_SECONDS_MAX, "unshare", "--map-root-user", "--net", "--pid", "--fork"])
@@ -127,17 +133,110 @@ fn the_limits_guide_can_be_followed() {
     }
 }
 
-/// The guides for who sends xDS have no commands; a real Envoy takes their resources.
 #[test]
-fn the_resources_of_the_xds_guides_are_envoys() {
+fn the_udp_guide_can_be_followed() {
+    let shown = follow("udp.md");
+    let heard: Vec<&str> = shown.lines().filter(|line| line.contains(" heard ")).collect();
+    let [first, second, third, fourth, mesh] = heard[..] else { panic!("{heard:?}:\n{shown}") };
+    // A source stays where it is; the next one is at the other, by turns.
+    for (hello, again) in [(first, second), (third, fourth)] {
+        assert_eq!(hello.replace("hello", "again"), again, "{shown}");
+    }
+    assert_ne!(first, third, "{shown}");
+    assert_eq!(mesh, "one heard what time is it", "{shown}");
+    for word in [
+        "weft_udp_sessions{listener=names}: 2",
+        " takes no datagrams at 127.0.0.1:12301 for default/clock, port 124",
+        "port 53 is UDP, which nothing would encrypt between members",
+    ] {
+        assert!(shown.contains(word), "{word:?} is not shown:\n{shown}");
+    }
+}
+
+#[test]
+fn the_proxy_protocol_guide_can_be_followed() {
+    if weft_testkit::peers::program("haproxy").is_none() {
+        return;
+    }
+    let shown = follow("proxy-protocol.md");
+    let lines: Vec<&str> =
+        shown.lines().filter(|line| line.starts_with("the app got") || *line == "closed").collect();
+    // Of a header the client's port is chance.
+    let said: Vec<String> = lines
+        .iter()
+        .map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["the", "app", "got", "PROXY", "TCP4", from, to, port, at] if port != "1" => {
+                    format!("{from} to {to}:{at}")
+                }
+                _ => (*line).to_owned(),
+            }
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "127.0.0.5 to 127.0.0.1:8000",
+            "the app got by the balancer",
+            "closed",
+            "closed",
+            "127.0.0.5 to 127.0.0.1:8001",
+            "the app got by the balancer",
+            "127.0.0.6 to 127.0.0.1:15006",
+            "the app got PROXY TCP4 192.0.2.9 192.0.2.1 1 2",
+            "closed",
+        ],
+        "{shown}"
+    );
+    let word = "weft_proxy_headers_refused{listener=front,reason=absent}: 1";
+    assert!(shown.contains(word), "{word:?} is not shown:\n{shown}");
+}
+
+#[test]
+fn the_grpc_web_guide_can_be_followed() {
+    // The one with grpcio.
+    let Some(python) = weft_testkit::peers::program("python3") else { return };
+    let shown = follow_with("grpc-web.md", python.parent());
+    let trailers = "M-^@^@^@^@";
+    let told = [
+        format!("^@^@^@^@^Khello world{trailers}"),
+        format!("^@^@^@^@^Cone^@^@^@^@^Ctwo^@^@^@^@^Ethree{trailers}"),
+        // "hello world" as a message, and the beginning of trailers.
+        "\nAAAAAAtoZWxsbyB3b3JsZA==gAAAA".to_owned(),
+        "\ngrpc-status: 5\r\n".to_owned(),
+        "\ngrpc-message: no such greeting\r\n".to_owned(),
+        "\ngrpc-message: the body is not base64\r\n".to_owned(),
+        "\ngrpc-message: the body ends inside of a message\r\n".to_owned(),
+    ];
+    for told in told {
+        assert!(shown.contains(&told), "{told:?} is not shown:\n{shown}");
+    }
+    assert_eq!(shown.matches("HTTP/1.1 400 ").count(), 2, "{shown}");
+    // By the mesh twice as bytes, and through the door.
+    assert_eq!(shown.matches("hello worldM-^@").count(), 2, "{shown}");
+    // Good ones, one without a greeting, two that were none.
+    for row in [
+        ["default/web", "200", "0", "3"],
+        ["default/web", "200", "5", "1"],
+        ["default/web", "400", "13", "2"],
+    ] {
+        let found = shown.lines().any(|line| line.split_whitespace().take(4).eq(row));
+        assert!(found, "{row:?} is not shown:\n{shown}");
+    }
+}
+
+/// What these guides say of a file holds for a real Envoy too.
+#[test]
+fn the_files_of_the_guides_are_envoys() {
     let Some(envoy) = weft_testkit::peers::program("envoy") else { return };
-    for name in ["udp.md", "proxy-protocol.md"] {
+    for name in ["udp.md", "proxy-protocol.md", "grpc-web.md"] {
         let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guides").join(name);
         let text = std::fs::read_to_string(guide).expect("the guide is there");
-        let (_, yaml) = text.split_once("```yaml\n").expect("a block of resources");
+        let (_, yaml) = text.split_once(".yaml <<'YAML'\n").expect("a file");
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("envoy.yaml");
-        std::fs::write(&file, yaml.split("```").next().unwrap()).unwrap();
+        std::fs::write(&file, yaml.split("\nYAML\n").next().unwrap()).unwrap();
         let out = Command::new(&envoy)
             .args(["--mode", "validate", "--use-dynamic-base-id", "-c"])
             .arg(&file)

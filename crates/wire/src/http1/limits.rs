@@ -16,7 +16,7 @@ pub struct Limits {
     pub chunk_extension_bytes_max: u32,
     /// By how much all extensions of a body may outweigh its data.
     pub chunk_overhead_bytes_max: u32,
-    /// Informational responses before the final one.
+    /// Informational responses before the final one. Their heads together are held to `head_bytes_max`.
     pub interim_max: u32,
 }
 

@@ -124,6 +124,11 @@ impl ResponseHead {
         self.fields.seen.upgrades() && self.upgrade().is_some()
     }
 
+    /// How long the head is, with its blank line.
+    pub(super) fn bytes(&self) -> usize {
+        self.end
+    }
+
     pub fn status(&self) -> u16 {
         self.status
     }

@@ -121,6 +121,8 @@ impl ServerTurn {
 pub struct ClientTurn {
     asked: Asked,
     interims_left: u32,
+    /// Of their heads.
+    interim_bytes_left: u32,
     keeps_alive: bool,
     request_ended: bool,
     response_ended: bool,
@@ -131,6 +133,7 @@ impl ClientTurn {
         ClientTurn {
             asked,
             interims_left: limits.interim_max,
+            interim_bytes_left: limits.head_bytes_max,
             keeps_alive: false,
             request_ended: false,
             response_ended: false,
@@ -146,6 +149,9 @@ impl ClientTurn {
     pub fn head(&mut self, head: &ResponseHead) -> Result<(), Refusal> {
         if head.is_interim() {
             self.interims_left = self.interims_left.checked_sub(1).ok_or(Refusal::ManyInterim)?;
+            let bytes = u32::try_from(head.bytes()).unwrap_or(u32::MAX);
+            self.interim_bytes_left =
+                self.interim_bytes_left.checked_sub(bytes).ok_or(Refusal::ManyInterim)?;
             return Ok(());
         }
         self.keeps_alive = head.keeps_alive();

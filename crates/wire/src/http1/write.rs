@@ -5,6 +5,8 @@
 //! it. Nobody can add a second length or a line end: what the codec writes itself is refused from outside, and so are
 //! bytes that no value may have.
 
+use http::HeaderMap;
+
 use super::{
     field::{Field, Fields, Span},
     framing::Announce,
@@ -217,13 +219,28 @@ impl<'o> HeadWriter<'o> {
         if !scan::is_value(value) {
             return Err(Unwritable::Value);
         }
-        let id = FieldId::of(name);
-        let framing = id == FieldId::ContentLength || id.is_hop_by_hop();
-        if framing || (id == FieldId::Host && self.request) {
+        if self.writes_itself(name) {
             return Err(Unwritable::Reserved);
         }
         write_line(self.out, name, value);
         Ok(())
+    }
+
+    /// Adds lines whose names and values were checked when they were made, but for those that the codec writes itself.
+    #[inline]
+    pub fn fields(&mut self, headers: &HeaderMap) {
+        for (name, value) in headers {
+            let name = name.as_str().as_bytes();
+            if !self.writes_itself(name) {
+                write_line(self.out, name, value.as_bytes());
+            }
+        }
+    }
+
+    #[inline]
+    fn writes_itself(&self, name: &[u8]) -> bool {
+        let id = FieldId::of(name);
+        id == FieldId::ContentLength || id.is_hop_by_hop() || (id == FieldId::Host && self.request)
     }
 
     /// Says what is to be said of the connection.

@@ -347,6 +347,9 @@ impl Connection {
         if half == super::RECEIVING {
             let waited = stream.data.clear() as u32;
             (stream.head, stream.trailers) = (None, None);
+            if let Some(interims) = &mut stream.interims {
+                interims.waiting.clear();
+            }
             stream.uncredited += waited;
             self.credit_stream(key);
             self.credit_unread(waited);

@@ -1,6 +1,6 @@
 //! Header blocks that come in, and the messages that they begin or end (RFC 9113 sections 4.3 and 8).
 
-use http::HeaderMap;
+use http::{HeaderMap, Response, StatusCode};
 
 use super::{
     Connection, Event, Fault, HeadError,
@@ -18,7 +18,7 @@ const BLOCK_BYTES_SPARE: usize = 16 * 1024;
 const CONTINUATIONS_MAX: u32 = 64;
 /// Of answers that a client does not read, beside what their bodies may be.
 const UNREAD_BYTES_MAX: usize = 1024 * 1024;
-/// 1xx answers to one request.
+/// 1xx answers to one request. Their heads together are held to what a final one may be.
 const INTERIM_MAX: u32 = 100;
 
 impl Connection {
@@ -131,6 +131,7 @@ impl Connection {
             self.write_reset(id, Reason::REFUSED_STREAM);
             return Ok(());
         }
+        let expects = builder.expects() && !ends;
         let request = builder.request(self.config.extended_connect);
         let wrong = depends_on_itself
             || match &request {
@@ -151,6 +152,7 @@ impl Connection {
         stream.headed = true;
         (stream.receives, stream.whole) = (!ends, ends);
         (stream.length, stream.expected) = (expected, expected);
+        stream.expects = expects;
         self.open_theirs += 1;
         let key = self.streams.add(stream);
         self.events.push_back(Event::Opened(key));
@@ -167,6 +169,7 @@ impl Connection {
             receives: true,
             whole: false,
             head: None,
+            interims: None,
             headed: false,
             data: Queue::default(),
             trailers: None,
@@ -183,7 +186,7 @@ impl Connection {
             has_turn: false,
             tunnel: false,
             bodiless: false,
-            interim: 0,
+            expects: false,
             start: self.output.passed() + self.output.len() as u64,
         }
     }
@@ -207,6 +210,7 @@ impl Connection {
 
     fn on_response(&mut self, key: Key, ends: bool, builder: Builder) -> Result<(), Fault> {
         let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let bytes = self.config.head_bytes_max as usize - builder.bytes_left();
         let (response, length) = match builder.response() {
             Ok(made) => made,
             Err(error) => {
@@ -218,11 +222,7 @@ impl Connection {
         };
         let status = response.status();
         if status.is_informational() {
-            stream.interim += 1;
-            if ends || status.as_u16() == 101 || stream.interim > INTERIM_MAX {
-                return self.spoil(key, Reason::PROTOCOL_ERROR, "a 1xx answer that is none");
-            }
-            return Ok(());
+            return self.on_interim(key, ends, bytes, response);
         }
         stream.headed = true;
         stream.bodiless |= matches!(status.as_u16(), 204 | 304);
@@ -233,5 +233,30 @@ impl Connection {
         stream.head = Some(stream::Head::Response(response));
         self.tell(key);
         if ends { self.end(key) } else { Ok(()) }
+    }
+
+    /// A 1xx answer (RFC 9113 section 8.1); its head is of so many bytes.
+    #[cold]
+    fn on_interim(
+        &mut self,
+        key: Key,
+        ends: bool,
+        bytes: usize,
+        response: Response<()>,
+    ) -> Result<(), Fault> {
+        let Some(stream) = self.streams.get_mut(key) else { return Ok(()) };
+        let is_read = stream.held & stream::RECEIVING != 0;
+        let interims = stream.interims.get_or_insert_default();
+        interims.count += 1;
+        interims.bytes += bytes;
+        let flood = interims.count > INTERIM_MAX || interims.bytes > self.config.head_bytes_max as usize;
+        if ends || response.status() == StatusCode::SWITCHING_PROTOCOLS || flood {
+            return self.spoil(key, Reason::PROTOCOL_ERROR, "a 1xx answer that is none, or too many");
+        }
+        if is_read {
+            interims.waiting.push_back(response);
+            self.tell(key);
+        }
+        Ok(())
     }
 }

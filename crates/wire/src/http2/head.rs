@@ -45,6 +45,7 @@ pub(super) struct Builder {
     has_pseudo: bool,
     regular: bool,
     length: Option<u64>,
+    expects: bool,
 }
 
 /// What a name means to the codec, told by few comparisons.
@@ -75,6 +76,7 @@ impl Builder {
             has_pseudo: false,
             regular: false,
             length: None,
+            expects: false,
         }
     }
 
@@ -130,6 +132,7 @@ impl Builder {
                     return Err(Malformed("two Content-Lengths"));
                 }
             }
+            "expect" => self.expects = value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
             // Crumbs of one field (RFC 9113 section 8.2.3); their bytes count.
             "cookie" => self.fields_left = self.fields_left.saturating_add(1),
             _ => {}
@@ -137,6 +140,16 @@ impl Builder {
         self.fields_left = self.fields_left.checked_sub(1).ok_or(HeadError::TooLarge)?;
         self.headers.try_append(name, value).map_err(|_| HeadError::TooLarge)?;
         Ok(())
+    }
+
+    /// How much more of a head there may be.
+    pub fn bytes_left(&self) -> usize {
+        self.bytes_left
+    }
+
+    /// Whether the client waits for a 100 before it sends the body.
+    pub fn expects(&self) -> bool {
+        self.expects
     }
 
     fn whole(&self) -> Result<(), HeadError> {

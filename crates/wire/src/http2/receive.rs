@@ -151,6 +151,7 @@ impl Connection {
                     None
                 } else {
                     stream.expected = expected.flatten();
+                    stream.expects = false; // it did not wait
                     stream.uncredited += overhead;
                     Some(key)
                 }

@@ -8,7 +8,7 @@ use super::{
     frame::{self, HEAD_BYTES, Head, WINDOW_BYTES, flag, kind},
     head,
     settings::Credit,
-    stream::{self, Key, StreamError},
+    stream::{self, Key, Stream, StreamError},
 };
 
 /// What one stream may send in its turn, while others wait for theirs.
@@ -85,10 +85,13 @@ impl Connection {
         }
     }
 
-    /// The final head of an answer, once it is there.
+    /// The next head of an answer, once it is there: those of 1xx answers, then the final one.
     pub fn take_response(&mut self, key: Key) -> Result<Option<Response<()>>, StreamError> {
         let stream = self.streams.get_mut(key).ok_or(StreamError::Closed)?;
         stream.told = false;
+        if let Some(interim) = stream.interims.as_mut().and_then(|interims| interims.waiting.pop_front()) {
+            return Ok(Some(interim));
+        }
         match stream.head.take() {
             Some(stream::Head::Response(response)) => Ok(Some(response)),
             _ => match stream.error {
@@ -116,7 +119,20 @@ impl Connection {
         if let Some(trailers) = stream.trailers.take() {
             return Ok(Read::Trailers(trailers));
         }
-        Ok(if stream.receives { Read::Wait } else { Read::End })
+        if !stream.receives {
+            return Ok(Read::End);
+        }
+        if std::mem::take(&mut stream.expects) {
+            self.go_on(key);
+        }
+        Ok(Read::Wait)
+    }
+
+    /// Somebody waits for a body whose client waits for a word (RFC 9110 section 10.1.1).
+    #[cold]
+    fn go_on(&mut self, key: Key) {
+        // Whoever reads learns of a stream that is broken.
+        let _ = self.answer(key, StatusCode::CONTINUE, &HeaderMap::new(), false);
     }
 
     /// Whether a reader has got all of the stream.
@@ -124,6 +140,13 @@ impl Connection {
         self.streams
             .get(key)
             .is_none_or(|stream| stream.whole && stream.data.is_empty() && stream.trailers.is_none())
+    }
+
+    /// How many bytes of a stream wait to be read: as much of its window as was neither left nor given back.
+    pub fn unread(&self, key: Key) -> usize {
+        let window = i64::from(self.config.stream_window.max(WINDOW_BYTES));
+        let waits = |stream: &Stream| window - stream.receive_window.max(0) - i64::from(stream.uncredited);
+        self.streams.get(key).map_or(0, |stream| usize::try_from(waits(stream)).unwrap_or(0))
     }
 
     /// How long the whole body is, if its head said so; what an answer to a HEAD says is about another one.
@@ -190,7 +213,8 @@ impl Connection {
         headers: &HeaderMap,
         ends: bool,
     ) -> Result<(), StreamError> {
-        self.sendable(key)?;
+        let stream = self.sendable(key)?;
+        stream.expects &= status.is_informational();
         let start = self.output.flat().len();
         self.begin_block();
         head::write_response(&mut self.encoder, self.output.flat(), status, headers);
@@ -213,12 +237,12 @@ impl Connection {
         Ok(())
     }
 
-    fn sendable(&self, key: Key) -> Result<(), StreamError> {
-        let stream = self.streams.get(key).ok_or(StreamError::Closed)?;
+    fn sendable(&mut self, key: Key) -> Result<&mut Stream, StreamError> {
+        let stream = self.streams.get_mut(key).ok_or(StreamError::Closed)?;
         match stream.error {
             Some(error) => Err(error),
             None if !stream.sends => Err(StreamError::Closed),
-            None => Ok(()),
+            None => Ok(stream),
         }
     }
 

@@ -75,6 +75,16 @@ pub(super) enum Head {
     Wrong(HeadError),
 }
 
+/// An answer's 1xx heads. Seldom any, so that a stream keeps no room for them.
+#[derive(Debug, Default)]
+pub(super) struct Interims {
+    /// Those that nobody has taken yet.
+    pub waiting: VecDeque<Response<()>>,
+    /// How many came, and how large they were.
+    pub count: u32,
+    pub bytes: usize,
+}
+
 /// Chunks behind the first one before small ones are put together.
 const CHUNKS_MAX: usize = 4;
 const SMALL_BYTES: usize = 2 * 1024;
@@ -138,6 +148,7 @@ pub(super) struct Stream {
     /// It has, and what came is a whole message, whatever happens to the stream from now on.
     pub whole: bool,
     pub head: Option<Head>,
+    pub interims: Option<Box<Interims>>,
     /// The final head came, what follows it are data and trailers.
     pub headed: bool,
     pub data: Queue,
@@ -165,8 +176,8 @@ pub(super) struct Stream {
     pub tunnel: bool,
     /// The answer to a HEAD has no body, whatever it says.
     pub bodiless: bool,
-    /// 1xx answers so far.
-    pub interim: u32,
+    /// The client waits for a 100 before it sends the body.
+    pub expects: bool,
     /// Where its first frame stands among all bytes that go out.
     pub start: u64,
 }

@@ -167,6 +167,13 @@ pub fn corpus() -> Vec<Case> {
         bytes: [interims(101), end].concat(),
         told: "103 | ".repeat(100) + "refused many_interim",
     });
+    // Each is small enough, all of them are not.
+    let large = [b"HTTP/1.1 103 Hints\r\nLink: ", &[b'a'; 20_000][..], b"\r\n\r\n"].concat();
+    cases.push(Case {
+        asked: GET,
+        bytes: large.repeat(4),
+        told: "103 | ".repeat(3) + "refused many_interim",
+    });
     cases
 }
 

@@ -115,6 +115,33 @@ fn nothing_from_outside_breaks_a_line_or_the_framing() {
 }
 
 #[test]
+fn maps_are_written_without_what_the_codec_says_itself() {
+    let mut headers = http::HeaderMap::new();
+    for (name, value) in [
+        ("host", "b"),
+        ("content-length", "1"),
+        ("transfer-encoding", "chunked"),
+        ("connection", "close"),
+        ("upgrade", "x"),
+        ("te", "trailers"),
+        ("x-a", "1"),
+        ("x-a", "\t2"),
+    ] {
+        headers.append(name, value.parse().unwrap());
+    }
+    let mut out = Vec::new();
+    let mut writer = HeadWriter::request(&mut out, b"GET", b"/", b"a").unwrap();
+    writer.fields(&headers);
+    writer.finish();
+    assert_eq!(out, b"GET / HTTP/1.1\r\nHost: a\r\nx-a: 1\r\nx-a: \t2\r\n\r\n");
+    out.clear();
+    let mut writer = HeadWriter::response(&mut out, 200, b"").unwrap();
+    writer.fields(&headers);
+    writer.finish();
+    assert_eq!(out, b"HTTP/1.1 200 \r\nhost: b\r\nx-a: 1\r\nx-a: \t2\r\n\r\n");
+}
+
+#[test]
 fn a_hop_is_told_of_the_connection() {
     let told = |hop| {
         let mut out = Vec::new();

@@ -7,6 +7,7 @@ use envoy_types::pb::envoy::config::listener::v3 as listener;
 use envoy_types::pb::envoy::config::route::v3 as route;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp;
+use weft_model::Protocol;
 
 use super::super::manager::{self, Wanted};
 use super::super::policies::Rules;
@@ -101,7 +102,7 @@ fn manager(
     // An Envoy's connection keeps the filters with which it began until it is drained, by default for ten
     // minutes: a policy there would let callers that are already connected go on. Routes are looked up anew
     // for each request, so an Envoy has its policies at the routes. A Weft proxy looks up both.
-    let (routes, filters) = if made.view.kind == ProxyKind::Envoy {
+    let (routes, mut filters) = if made.view.kind == ProxyKind::Envoy {
         for host in &mut config.virtual_hosts {
             host.typed_per_filter_config = rbac_of_routes(rules);
         }
@@ -111,6 +112,10 @@ fn manager(
     } else {
         (RouteSpecifier::RouteConfig(config), http_rbac(rules))
     };
+    // Here and not at the caller, which knows what members speak to each other, not what the app does.
+    if port.protocol == Protocol::Http2 && made.view.grpc_web {
+        filters.insert(0, manager::grpc_web());
+    }
     let wanted = Wanted {
         stat_prefix: name,
         routes,

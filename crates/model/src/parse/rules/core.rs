@@ -50,9 +50,16 @@ pub fn service(spec: &At<'_>, sink: &mut Sink) {
         if let Some(protocol @ ("UDP" | "SCTP")) = port.text("protocol") {
             port.place("protocol").warning(
                 sink,
-                format!("the mesh does not carry {protocol}"),
+                format!("the mesh does not carry {protocol} between members: nothing would encrypt it"),
                 "such traffic goes past the mesh",
             );
+            if let Some(word) =
+                port.text("appProtocol").filter(|word| Protocol::of_app_protocol(word).is_some())
+            {
+                let message =
+                    format!("{} is spoken over TCP, and the port is {protocol}", crate::text::quote(word));
+                port.place("appProtocol").warning(sink, message, "protocol: TCP, or leave appProtocol out");
+            }
         }
         if let Some(word) = port.text("appProtocol")
             && Protocol::of_app_protocol(word).is_none()
@@ -61,7 +68,11 @@ pub fn service(spec: &At<'_>, sink: &mut Sink) {
                 "{} is not known here; the port's name and number tell the protocol",
                 crate::text::quote(word)
             );
-            port.place("appProtocol").warning(sink, message, "http, http2, grpc, https, tls or tcp");
+            port.place("appProtocol").warning(
+                sink,
+                message,
+                "http, http2, grpc, grpc-web, https, tls or tcp",
+            );
         }
     }
     unique(&ports, "the name", |port| port.text("name"), sink);

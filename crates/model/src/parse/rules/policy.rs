@@ -12,8 +12,16 @@ use crate::parse::Sink;
 const CHECK_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 pub fn traffic(spec: &At<'_>, sink: &mut Sink) {
-    const ASPECTS: [&str; 6] =
-        ["loadBalancing", "timeouts", "retry", "circuitBreaking", "healthCheck", "outlierDetection"];
+    const ASPECTS: [&str; 8] = [
+        "loadBalancing",
+        "timeouts",
+        "retry",
+        "circuitBreaking",
+        "healthCheck",
+        "outlierDetection",
+        "proxyProtocol",
+        "acceptProxyProtocol",
+    ];
     let known = [
         ("", "Service"),
         (GATEWAY_GROUP, "HTTPRoute"),
@@ -42,6 +50,16 @@ pub fn traffic(spec: &At<'_>, sink: &mut Sink) {
         }
         if check.period("timeout").is_some_and(|timeout| timeout.get().is_zero()) {
             check.place("timeout").error(sink, "a check needs time", "1s");
+        }
+    }
+    if let Some(accepting) = spec.field("acceptProxyProtocol") {
+        let networks = accepting.items("from");
+        unique(&networks, "the network", |network| network.value.as_str(), sink);
+        for network in networks {
+            if network.value.as_str().is_some_and(|text| text.ends_with("/0")) {
+                let message = "is everybody, and whoever connects could say to be anybody";
+                network.error(sink, message, "the networks of the load balancers, such as 192.0.2.0/28");
+            }
         }
     }
 }

@@ -51,6 +51,12 @@ pub fn external(spec: &At<'_>, sink: &mut Sink) {
     unique(&ports, "the port number", |port| port.number("port"), sink);
     hosts(spec, sink);
     let Some(tls) = spec.field("tls") else { return };
+    if tls.text_or("mode", "Originate") == "Originate"
+        && ports.iter().any(|port| port.text("protocol") == Some("udp"))
+    {
+        let message = "is for connections: the datagrams of its port with protocol udp would go in the clear";
+        spec.place("tls").error(sink, message, "give the udp ports an ExternalService of their own");
+    }
     let own = |port: &At<'_>| matches!(port.text("protocol"), Some("https" | "tls"));
     let passes = tls.text("mode") == Some("PassThrough");
     if tls.says("ca") && tls.says("caSecretRef") {

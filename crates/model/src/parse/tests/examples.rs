@@ -168,6 +168,8 @@ spec:
   circuitBreaking: {maxConnections: 100, maxPendingRequests: 10, maxRequests: 100, maxRetries: 3}
   healthCheck: {path: /healthz, interval: 1s, timeout: 500ms, healthyThreshold: 1, unhealthyThreshold: 2}
   outlierDetection: {consecutiveErrors: 5}
+  proxyProtocol: v2
+  acceptProxyProtocol: {from: [192.0.2.0/28, \"2001:db8::/64\"]}
 ",
     );
     round_trip(

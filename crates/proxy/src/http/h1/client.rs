@@ -31,6 +31,7 @@ use crate::{
     http::{
         body::{BodyError, TryBody},
         inbound::Inbound,
+        interim::OnInterim,
         life::Life,
         target::Target,
     },
@@ -136,23 +137,34 @@ impl Connection {
     }
 }
 
-/// Sends a request and waits for the answer's head. Dropped before, it leaves a connection that is not used again.
+/// Sends a request and waits for the answer's final head; those before it go to `on_interim`. Dropped before, it leaves a
+/// connection that is not used again.
 pub async fn exchange(
     connection: &Rc<Connection>,
     target: &mut Target,
     body: TryBody,
     upgrade: bool,
+    on_interim: OnInterim<'_>,
 ) -> Result<Response<Inbound>, Failed> {
     if let Err(error) = connection.inner.borrow_mut().begin(target, body, upgrade) {
         return Err(Failed { cause: error.into(), written: false, heard: false });
     }
-    let answered = poll_fn(|cx| connection.inner.borrow_mut().poll_answer(cx)).await;
-    let (head, whole) = match answered {
-        Ok(answered) => answered,
-        Err(cause) => {
-            let inner = &mut *connection.inner.borrow_mut();
-            inner.end();
-            return Err(Failed { cause, written: inner.written > 0, heard: inner.heard });
+    let (head, whole) = loop {
+        let answered = poll_fn(|cx| connection.inner.borrow_mut().poll_answer(cx)).await;
+        match answered {
+            Ok((head, whole)) if head.is_interim() => {
+                let interim = decode::response(&head, &whole, ());
+                heads::give_back_response(head);
+                if let Ok(interim) = interim {
+                    on_interim(interim);
+                }
+            }
+            Ok(answered) => break answered,
+            Err(cause) => {
+                let inner = &mut *connection.inner.borrow_mut();
+                inner.end();
+                return Err(Failed { cause, written: inner.written > 0, heard: inner.heard });
+            }
         }
     };
     let body = Inbound::Client(ResponseBytes { connection: Rc::clone(connection) });
@@ -212,33 +224,26 @@ impl Inner {
         }
     }
 
-    /// Reads over informational heads.
+    /// The next head, which may be an informational one.
     fn read_head(&mut self) -> Result<Option<(Box<ResponseHead>, Bytes)>, Refusal> {
-        loop {
-            let mut head = self.head.take().unwrap_or_else(heads::response);
-            match head.read(self.input.as_slice(), self.turn.asked(), &Limits::DEFAULT) {
-                Ok(Progress::Done(used)) => {
-                    self.turn.head(&head)?;
-                    if !head.is_interim() {
-                        self.framing = head.framing();
-                        self.body.restart(self.framing);
-                        let whole = self.input.take_copy(used);
-                        return Ok(Some((head, whole)));
-                    }
-                    self.input.skip(used);
-                    heads::give_back_response(head);
-                    if self.input.is_empty() {
-                        return Ok(None);
-                    }
+        let mut head = self.head.take().unwrap_or_else(heads::response);
+        match head.read(self.input.as_slice(), self.turn.asked(), &Limits::DEFAULT) {
+            Ok(Progress::Done(used)) => {
+                self.turn.head(&head)?;
+                if !head.is_interim() {
+                    self.framing = head.framing();
+                    self.body.restart(self.framing);
                 }
-                Ok(Progress::More) => {
-                    self.head = Some(head);
-                    return Ok(None);
-                }
-                Err(refusal) => {
-                    heads::give_back_response(head);
-                    return Err(refusal);
-                }
+                let whole = self.input.take_copy(used);
+                Ok(Some((head, whole)))
+            }
+            Ok(Progress::More) => {
+                self.head = Some(head);
+                Ok(None)
+            }
+            Err(refusal) => {
+                heads::give_back_response(head);
+                Err(refusal)
             }
         }
     }
@@ -363,6 +368,11 @@ pub struct ResponseBytes {
 impl ResponseBytes {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.connection.inner.borrow_mut().poll_frame(cx)
+    }
+
+    /// Bytes that came and wait to be read.
+    pub fn held(&self) -> usize {
+        self.connection.inner.borrow().input.len()
     }
 
     pub fn is_end_stream(&self) -> bool {

@@ -146,7 +146,7 @@ fn write_request(
 ) -> Result<(), Unwritable> {
     let (method, path) = (target.method.as_str().as_bytes(), target.path.as_str().as_bytes());
     let mut writer = HeadWriter::request(flat, method, path, target.host.as_bytes())?;
-    write_fields(&mut writer, &target.headers)?;
+    writer.fields(&target.headers);
     writer.announce(announce);
     writer.hop(Hop {
         trailers: target.headers.contains_key(TE),
@@ -154,16 +154,6 @@ fn write_request(
         ..Hop::default()
     })?;
     writer.finish();
-    Ok(())
-}
-
-fn write_fields(writer: &mut HeadWriter<'_>, headers: &HeaderMap) -> Result<(), Unwritable> {
-    for (name, value) in headers {
-        match writer.field(name.as_str().as_bytes(), value.as_bytes()) {
-            Ok(()) | Err(Unwritable::Reserved) => {} // said by the codec
-            Err(error) => return Err(error),
-        }
-    }
     Ok(())
 }
 
@@ -221,10 +211,19 @@ pub fn response(out: &mut Out, parts: &response::Parts, answer: Answer) -> Resul
     written
 }
 
+/// Writes the head of a 1xx answer. It says nothing of a length or of the connection.
+pub fn interim(out: &mut Out, status: StatusCode, headers: &HeaderMap) -> Result<(), Unwritable> {
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut writer = HeadWriter::response(out.flat(), status.as_u16(), reason.as_bytes())?;
+    writer.fields(headers);
+    writer.finish();
+    Ok(())
+}
+
 fn write_response(flat: &mut Vec<u8>, parts: &response::Parts, answer: Answer) -> Result<(), Unwritable> {
     let reason = parts.status.canonical_reason().unwrap_or_default();
     let mut writer = HeadWriter::response(flat, parts.status.as_u16(), reason.as_bytes())?;
-    write_fields(&mut writer, &parts.headers)?;
+    writer.fields(&parts.headers);
     if !parts.headers.contains_key(DATE) && parts.status.as_u16() >= 200 {
         // RFC 9110 section 6.6.1: whoever has a clock adds what is missing.
         date::with(|date| writer.field(b"date", date))?;

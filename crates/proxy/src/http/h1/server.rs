@@ -30,7 +30,12 @@ use super::{
 };
 use crate::{
     drain::Drain,
-    http::{body::ResponseBody, inbound::Inbound, life::Life, quiet::Watch},
+    http::{
+        body::ResponseBody,
+        inbound::Inbound,
+        life::Life,
+        quiet::{Behind, Watch},
+    },
     worker::Worker,
 };
 
@@ -354,14 +359,15 @@ impl Outgoing {
             let written = shared.inner.borrow_mut().write(cx);
             match written {
                 Poll::Ready(Ok(())) if self.done => return Poll::Ready(Ok(())),
-                Poll::Ready(Ok(())) if waits => {}
+                Poll::Ready(Ok(())) if waits => self.stall = None,
                 Poll::Ready(Ok(())) => continue,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => {
                     if let Some(body) = &mut self.body {
                         body.drive(cx);
                     }
-                    if self.is_stalled(cx, shared.inner.borrow().out.left(), settings) {
+                    let left = shared.inner.borrow().out.left();
+                    if self.is_given_up(cx, left, settings) {
                         return Poll::Ready(Err(()));
                     }
                 }
@@ -370,17 +376,22 @@ impl Outgoing {
         }
     }
 
-    /// True: the client takes nothing of its answer, and has not for too long.
+    /// True: the client takes nothing of its answer, and has not for too long, or there is no memory for its slowness.
     #[cold]
-    fn is_stalled(&mut self, cx: &Context<'_>, left: usize, settings: &Settings) -> bool {
-        if self.stall.is_none() {
-            self.stall = Watch::new(&settings.worker, settings.bounds.write_timeout, None);
-        }
-        let Some(watch) = &mut self.stall else { return false };
+    fn is_given_up(&mut self, cx: &Context<'_>, left: usize, settings: &Settings) -> bool {
+        let watch =
+            self.stall.get_or_insert_with(|| Watch::behind(&settings.worker, settings.bounds.write_timeout));
         if left != std::mem::replace(&mut self.left, left) {
             watch.on_move();
         }
-        watch.on_wait(cx)
+        let held = left + self.body.as_mut().map_or(0, ResponseBody::held);
+        let behind = watch.on_behind(cx, held);
+        if behind == Behind::Shed
+            && let Some(body) = &mut self.body
+        {
+            body.shed();
+        }
+        behind != Behind::Waits
     }
 
     fn give_back(mut self: Box<Self>) {

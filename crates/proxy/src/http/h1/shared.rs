@@ -9,14 +9,15 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::{io::AsyncWrite, sync::oneshot};
-use weft_wire::http1::{Asked, Framing, Limits, RequestHead};
+use weft_wire::http1::{Asked, Framing, Limits, RequestHead, Version};
 
 use super::{
     Bounds,
     decode::{Found, Reader},
-    heads,
+    encode, heads,
     io::{Input, Io, Out},
 };
 use crate::{http::body::BodyError, net::Prefixed};
@@ -52,6 +53,8 @@ pub struct Inner {
     pub ended: Ended,
     /// The client has ended its side.
     pub eof: bool,
+    /// The client knows 1xx answers.
+    takes_interim: bool,
     /// The final head is out, or about to be.
     pub answered: bool,
     /// Of a request that has one; lent by the worker.
@@ -77,6 +80,7 @@ impl Shared {
             asked: Asked::default(),
             ended: Ended::Yes,
             eof: false,
+            takes_interim: false,
             answered: false,
             body: None,
             framing: Framing::None,
@@ -99,11 +103,14 @@ impl Shared {
         self.number.set(self.number.get().wrapping_add(1));
     }
 
-    /// Listens to the client while it waits for the answer. Ready: it is gone.
+    /// Listens to the client while it waits for the answer, and sends what comes before that. Ready: it is gone.
     pub fn listen(&self, cx: &mut Context<'_>, ahead_max: usize) -> Poll<()> {
         let inner = &mut *self.inner.borrow_mut();
         if !inner.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             inner.task = Some(cx.waker().clone());
+        }
+        if !inner.answered && !inner.out.is_empty() {
+            let _ = inner.write(cx); // who takes none of it is seen to be gone, or gets it with the answer
         }
         if let Some(reader) = &inner.reader {
             // For a reader in another task; it takes what was read, or sees the end.
@@ -173,6 +180,7 @@ impl Inner {
         }
         self.asked = head.asked(false);
         self.expects = head.expects_continue();
+        self.takes_interim = head.version() == Version::Http11;
         self.ended = if self.body.is_none() { Ended::Yes } else { Ended::No };
         self.answered = false;
     }
@@ -289,6 +297,16 @@ impl RequestBytes {
         inner.reader = Some(cx.waker().clone());
         task.wake();
         Poll::Pending
+    }
+
+    /// Sends a 1xx answer to the request whose body this is, unless its client speaks HTTP/1.0 (RFC 9110 section 15.2).
+    #[cold]
+    pub fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        let inner = &mut *self.shared.inner.borrow_mut();
+        if self.is_current() && inner.takes_interim && !inner.answered {
+            // What cannot be said is no loss; the connection's task writes the rest.
+            let _ = encode::interim(&mut inner.out, status, headers);
+        }
     }
 
     pub fn is_end_stream(&self) -> bool {

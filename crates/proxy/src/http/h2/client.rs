@@ -3,7 +3,7 @@
 use std::{
     cell::Cell,
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     rc::Rc,
     task::{Context, Poll},
     time::Duration,
@@ -28,7 +28,9 @@ use super::{
 use crate::{
     http::{
         body::{BodyError, TryBody},
+        headers,
         inbound::Inbound,
+        interim::OnInterim,
         target::Target,
     },
     tcp::tunnel::Tunnel,
@@ -77,6 +79,8 @@ pub struct Failed {
     pub cause: Cause,
     /// The other side cannot have seen anything of the request.
     pub unsent: bool,
+    /// It has said something: a 1xx answer.
+    pub heard: bool,
 }
 
 /// Speaks HTTP/2 to an endpoint; the connection lives in a task of its own until it ends, and lets go of `held` then.
@@ -169,38 +173,47 @@ impl Sender {
         self.requests.takes_extended_connect()
     }
 
-    /// Sends a request and waits for the answer's head. Dropped before, it resets the stream.
+    /// Sends a request and waits for the answer's final head; those before it go to `on_interim`. Dropped before, it
+    /// resets the stream.
     pub async fn exchange(
         &mut self,
         target: &mut Target,
         tls: bool,
         body: TryBody,
+        on_interim: OnInterim<'_>,
     ) -> Result<Response<Inbound>, Failed> {
         if let Some(length) = body.size_hint().exact()
             && (length != 0 || [Method::POST, Method::PUT, Method::PATCH].contains(&target.method))
         {
-            target.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+            target.headers.entry(CONTENT_LENGTH).or_insert_with(|| headers::number(length));
         }
         let ended = body.is_end_stream();
         let (mut answer, stream) = self.begin(target.h2_head(tls), ended).await?;
         let mut upload = (!ended).then(|| Upload::new(stream, body));
-        let answered = poll_fn(|cx| {
-            if let Some(sending) = &mut upload {
-                match sending.poll(cx) {
-                    Poll::Pending => {}
-                    Poll::Ready(Ok(())) => upload = None,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Cause::Request(error))),
+        let mut heard = false;
+        loop {
+            let answered = poll_fn(|cx| {
+                if let Some(sending) = &mut upload {
+                    match sending.poll(cx) {
+                        Poll::Pending => {}
+                        Poll::Ready(Ok(())) => upload = None,
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(Cause::Request(error))),
+                    }
                 }
+                answer.poll_head(cx).map_err(Cause::Http2)
+            })
+            .await;
+            match answered {
+                Ok(head) if head.status().is_informational() => {
+                    heard = true;
+                    on_interim(head);
+                }
+                Ok(head) => {
+                    let body = Received::of_answer(answer.into_body(), upload);
+                    return Ok(head.map(|()| Inbound::H2(body)));
+                }
+                Err(cause) => return Err(Failed { cause, unsent: answer.is_unwritten(), heard }),
             }
-            Pin::new(&mut answer).poll(cx).map_err(Cause::Http2)
-        })
-        .await;
-        match answered {
-            Ok((head, stream)) => {
-                let body = Received::of_answer(stream, upload);
-                Ok(head.map(|()| Inbound::H2(body)))
-            }
-            Err(cause) => Err(Failed { cause, unsent: answer.is_unwritten() }),
         }
     }
 
@@ -211,8 +224,8 @@ impl Sender {
         counted: C,
     ) -> Result<(Parts, Result<Tunnel<C>, Inbound>), Failed> {
         let (answer, send) = self.begin(head, false).await?;
-        let failed = |cause: Error| Failed { cause: cause.into(), unsent: false };
-        let (head, stream) = answer.await.map_err(failed)?;
+        let failed = |cause: Error| Failed { cause: cause.into(), unsent: false, heard: false };
+        let (head, stream) = answer.whole().await.map_err(failed)?;
         let parts = head.into_parts().0;
         if parts.status.is_success() {
             return Ok((parts, Ok(Tunnel::new(send, stream, counted))));
@@ -224,8 +237,12 @@ impl Sender {
     async fn begin(&mut self, head: RequestHead<'_>, ended: bool) -> Result<(Answer, SendHalf), Failed> {
         if let Err(error) = poll_fn(|cx| self.requests.poll_ready(cx)).await {
             self.state.closed.set(true);
-            return Err(Failed { cause: error.into(), unsent: true });
+            return Err(Failed { cause: error.into(), unsent: true, heard: false });
         }
-        self.requests.open(head, ended).map_err(|error| Failed { cause: error.into(), unsent: true })
+        self.requests.open(head, ended).map_err(|error| Failed {
+            cause: error.into(),
+            unsent: true,
+            heard: false,
+        })
     }
 }

@@ -8,8 +8,8 @@ mod mux;
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     io,
-    pin::Pin,
     rc::{Rc, Weak},
     task::{Context, Poll, ready},
 };
@@ -72,7 +72,14 @@ impl From<Error> for io::Error {
 }
 
 /// A request as it comes in, or why it is none and can only be refused.
-pub type Accepted = (Result<Request<()>, HeadError>, ReceiveHalf, SendHalf);
+pub type Asked = Result<Request<()>, HeadError>;
+
+/// A stream that a client has opened.
+pub enum Accepted {
+    Open(Asked, ReceiveHalf, SendHalf),
+    /// Its client took it back in the same breath: nobody is to work for it.
+    TakenBack(Asked),
+}
 
 /// A client's connection. It reads and writes while it is asked for requests.
 pub struct Server<T> {
@@ -230,7 +237,7 @@ impl Requests {
 
     pub fn open(&self, head: RequestHead<'_>, ends: bool) -> Result<(Answer, SendHalf), Error> {
         let (receives, sends) = self.0.0.open(head, ends)?;
-        Ok((Answer(Some(receives)), sends))
+        Ok((Answer(receives), sends))
     }
 
     /// Streams that the other side allows, as far as it is known.
@@ -248,22 +255,32 @@ impl Requests {
 }
 
 /// The answer to come. Dropped before, it resets the stream.
-pub struct Answer(Option<ReceiveHalf>);
+pub struct Answer(ReceiveHalf);
 
 impl Answer {
+    /// The next head: those of 1xx answers, then the final one.
+    pub fn poll_head(&mut self, cx: &Context<'_>) -> Poll<Result<Response<()>, Error>> {
+        self.0.poll_response(cx).map_err(Error::from)
+    }
+
+    /// What comes behind the final head.
+    pub fn into_body(self) -> ReceiveHalf {
+        self.0
+    }
+
+    /// The final head and what comes behind it; 1xx answers go unheard.
+    pub async fn whole(mut self) -> Result<(Response<()>, ReceiveHalf), Error> {
+        loop {
+            let head = poll_fn(|cx| self.poll_head(cx)).await?;
+            if !head.status().is_informational() {
+                return Ok((head, self.0));
+            }
+        }
+    }
+
     /// Whether nothing of the request has reached the socket.
     pub fn is_unwritten(&self) -> bool {
-        self.0.as_ref().is_some_and(ReceiveHalf::is_unwritten)
-    }
-}
-
-impl Future for Answer {
-    type Output = Result<(Response<()>, ReceiveHalf), Error>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(half) = &mut self.0 else { return Poll::Pending }; // it was answered
-        let response = ready!(half.poll_response(cx))?;
-        Poll::Ready(self.0.take().map(|half| (response, half)).ok_or(Error::Stream(StreamError::Closed)))
+        self.0.is_unwritten()
     }
 }
 

@@ -38,9 +38,11 @@ use crate::{
     http::{
         body::ResponseBody,
         h1::{HEAD_TIMEOUT, date, heads, idle_timeout, server::Asked},
+        headers,
         inbound::Inbound,
         life::Life,
-        quiet::Watch,
+        quiet::{Behind, Watch},
+        request::taken_back,
     },
     peer::Peer,
     tcp::tunnel::Tunnel,
@@ -205,11 +207,15 @@ where
         }
     }
 
-    fn begin(&mut self, (request, received, respond): Accepted, bells: &mut Bells) {
+    fn begin(&mut self, accepted: Accepted, bells: &mut Bells) {
         // A busy proxy parts with its clients as it can.
         if self.life.on_request() || self.peer.worker.settings.overload.actions().ends_connections() {
             self.leave(bells);
         }
+        let (request, received, respond) = match accepted {
+            Accepted::Open(request, received, respond) => (request, received, respond),
+            Accepted::TakenBack(request) => return taken_back(self.peer, request),
+        };
         let (mut head, mut connect) = (false, None);
         let asked = match request {
             Ok(request) if *request.method() == Method::CONNECT => {
@@ -242,6 +248,9 @@ where
         let Some(stream) = place else { return };
         let worker = &self.peer.worker;
         let polled = catch_unwind(AssertUnwindSafe(|| stream.poll(cx, worker)));
+        if polled.is_err() {
+            stream.on_panic();
+        }
         if !matches!(polled, Ok(Poll::Pending)) {
             *place = None;
             self.free.push(index);
@@ -338,6 +347,14 @@ where
         }
     }
 
+    #[cold]
+    fn on_panic(&mut self) {
+        if let State::Sending(sending) = &mut self.state {
+            sending.body.on_panic();
+            sending.out.reset(Reason::INTERNAL_ERROR);
+        }
+    }
+
     /// Sends the head; `None`: no body of ours follows.
     fn begin(&mut self, response: Response<ResponseBody>) -> Result<Option<Sending>, Error> {
         let Some(mut respond) = self.respond.take() else { return Ok(None) };
@@ -359,7 +376,7 @@ where
         if !body.is_end_stream()
             && let Some(length) = body.size_hint().exact()
         {
-            parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+            parts.headers.entry(CONTENT_LENGTH).or_insert_with(|| headers::number(length));
         }
         if self.head {
             body.discard();
@@ -385,20 +402,22 @@ impl Sending {
             }
             Ok(Sent::WaitsForPeer) => {
                 self.body.drive(cx);
-                if self.out.take_moved()
-                    && let Some(stalled) = &self.stalled
-                {
+                let stalled = self.stalled.get_or_insert_with(|| Watch::behind(worker, self.limit));
+                if self.out.take_moved() {
                     stalled.on_move();
                 }
-                if self.stalled.is_none() {
-                    self.stalled = Watch::new(worker, self.limit, None);
+                match stalled.on_behind(cx, self.out.kept() + self.body.held()) {
+                    Behind::Waits => return Poll::Pending,
+                    Behind::TooLong => {
+                        tracing::debug!("a client takes nothing of its answer any more");
+                        self.out.reset(Reason::CANCEL);
+                    }
+                    Behind::Shed => {
+                        self.body.shed();
+                        self.out.reset(Reason::ENHANCE_YOUR_CALM);
+                    }
                 }
-                if self.stalled.as_mut().is_some_and(|stalled| stalled.on_wait(cx)) {
-                    tracing::debug!("a client takes nothing of its answer any more");
-                    self.out.reset(Reason::CANCEL);
-                    return Poll::Ready(());
-                }
-                Poll::Pending
+                Poll::Ready(())
             }
             Ok(Sent::Whole) | Err(Unsent::Stream) => Poll::Ready(()),
             Err(Unsent::Body(error)) => {

@@ -3,6 +3,7 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::codec::{Error, Read, Reason, ReceiveHalf, SendHalf};
@@ -93,6 +94,16 @@ impl Received {
                 }
             });
         }
+    }
+
+    /// Sends a 1xx answer to the request whose body this is.
+    pub fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        self.stream.interim(status, headers);
+    }
+
+    /// Bytes that came and wait to be read.
+    pub fn held(&self) -> usize {
+        self.stream.unread()
     }
 
     pub fn is_end_stream(&self) -> bool {
@@ -210,6 +221,11 @@ impl Out {
                 }
             }
         }
+    }
+
+    /// Bytes that were read from the body and wait.
+    pub fn kept(&self) -> usize {
+        self.kept.len()
     }
 
     /// Whether something was sent since this was asked last.

@@ -195,7 +195,7 @@ async fn ask_h1(
         }
         _ => None,
     };
-    let response = match exchange(&connection, &mut target, body.next_try(), true).await {
+    let response = match exchange(&connection, &mut target, body.next_try(), true, &mut |_| {}).await {
         Ok(response) => response,
         Err(failed) => return Err(Broken::h1(&failed, target, false)),
     };

@@ -16,7 +16,7 @@ use crate::{
         Client, DATA, END_HEADERS, END_STREAM, End, GET, GOAWAY, HEADERS, RST_STREAM, SETTINGS, block, frame,
     },
     mesh::{
-        LIMIT, free_port,
+        LIMIT, Proxy, eventually, free_port, metric,
         xds::{Speak, cluster, http, listener, plain_chain, to, vhost, with_access_log},
     },
 };
@@ -111,6 +111,55 @@ async fn a_client_that_cancels_has_left() {
         lines = std::fs::read_to_string(&log).unwrap_or_default();
     }
     assert_eq!(lines, "200 DC\n");
+    let _ = std::fs::remove_file(log);
+}
+
+/// Also before anybody has looked at the request: it is logged and counted once, and the origin sees nothing of it. Who
+/// does nothing else writes no more lines than a connection may have such requests.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_client_takes_back_at_once_has_its_line() {
+    let (origin, at) = (Origin::start(1000).await, free_port());
+    let log = std::env::temp_dir().join(format!("weft-ends-{:x}.log", fastrand::u64(..)));
+    let web = http("web", vec![vhost("all", &["*"], vec![to("/", "o")])], None);
+    let format =
+        "%REQ(:METHOD)% %REQ(:PATH)% %PROTOCOL% %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%\n";
+    let proxy = Proxy::start(
+        "web",
+        StaticResources {
+            listeners: vec![listener("web", at, vec![plain_chain(with_access_log(web, &log, format))])],
+            clusters: vec![cluster("o", &[origin.at], Speak::Http2, None)],
+            ..StaticResources::default()
+        },
+    );
+    let taken_back = |stream: u32, path: &str| {
+        let fields = [GET[0], GET[1], GET[2], (b":path", path.as_bytes())];
+        let head = frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields));
+        [head, frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes())].concat()
+    };
+    let goes = tokio::task::spawn_blocking(move || {
+        let mut client = Client::connect(at, &[]);
+        assert!(client.send(&taken_back(1, "/taken")));
+        get(&mut client, 3, "/kept");
+        assert!(matches!(client.end_of(3), End::Status(200, _)));
+        let mut flood = Client::connect(at, &[]);
+        let all: Vec<u8> = (0..3000).flat_map(|n| taken_back(1 + 2 * n, "/flood")).collect();
+        let _ = flood.send(&all);
+        flood.end_of(1)
+    });
+    assert_eq!(goes.await.unwrap(), End::GoAway(11));
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+    let requests = async || metric(proxy.admin, "weft_requests{code=0xx,listener=web}").await as usize;
+    eventually("each has its line", async || lines().lines().count() == requests().await + 1).await;
+    let all = lines();
+    let first: Vec<_> = all.lines().filter(|line| !line.contains("/flood")).collect();
+    assert_eq!(
+        first,
+        ["GET /taken HTTP/2 0 DC downstream_remote_disconnect", "GET /kept HTTP/2 200 - via_upstream"]
+    );
+    assert!(all.lines().filter(|line| line.contains("/flood")).all(|line| line.contains(" 0 DC ")));
+    let flood = all.matches("/flood").count();
+    assert!((100..=1001).contains(&flood), "{flood} lines of 3000 requests");
+    assert_eq!(origin.requests(), 1);
     let _ = std::fs::remove_file(log);
 }
 

@@ -2,6 +2,7 @@
 
 use envoy_types::pb::envoy::config::cluster::v3::Cluster as PbCluster;
 use envoy_types::pb::envoy::config::core::v3 as core_pb;
+use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol as PbProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::transport_sockets::proxy_protocol::v3::ProxyProtocolUpstreamTransport;
 use envoy_types::pb::envoy::extensions::transport_sockets::raw_buffer::v3::RawBuffer;
@@ -12,7 +13,7 @@ use envoy_types::pb::envoy::extensions::filters::udp::udp_proxy::v3::UdpProxyCon
 use envoy_types::pb::envoy::extensions::filters::udp::udp_proxy::v3::udp_proxy_config::RouteSpecifier;
 
 use super::*;
-use crate::types::{ProxyVersion, Strictness, UdpConfig};
+use crate::types::{ProxyProtocol, ProxyVersion, Strictness, UdpConfig};
 use std::time::Duration;
 
 fn read(filters: Vec<Any>) -> Result<Option<ProxyProtocol>, Vec<String>> {
@@ -59,7 +60,8 @@ fn headers_of(optional: bool, refused: &[i32]) -> Any {
 
 #[test]
 fn headers_are_taken_as_the_filter_says() {
-    let taken = |optional, takes_v1, takes_v2| Ok(Some(ProxyProtocol { optional, takes_v1, takes_v2 }));
+    let taken =
+        |optional, takes_v1, takes_v2| Ok(Some(ProxyProtocol { from: None, optional, takes_v1, takes_v2 }));
     let inspector = || pack_any(TlsInspector::default());
     assert_eq!(read(vec![inspector()]), Ok(None));
     assert_eq!(read(vec![headers_of(false, &[]), inspector()]), taken(false, true, true));
@@ -77,6 +79,28 @@ fn headers_are_taken_as_the_filter_says() {
     assert_eq!(refused(vec![inspector(), headers_of(false, &[])]), "listener_filters[1]");
     let with_tlvs = PbProxyProtocol { rules: vec![Default::default()], ..Default::default() };
     assert_eq!(refused(vec![pack_any(with_tlvs)]), "listener_filters[0].typed_config.rules[0]");
+}
+
+#[test]
+fn our_filter_names_who_is_believed_or_is_refused() {
+    // `from` is field 1, of ranges whose address is field 1 and length, a wrapped number, field 2.
+    let ours = |ranges: &[(&str, u8)]| {
+        let range = |(address, length): &(&str, u8)| {
+            let tail = [0x12, 2, 8, *length];
+            let inner = [&[0x0a, address.len() as u8], address.as_bytes(), &tail].concat();
+            [&[0x0a, inner.len() as u8], &inner[..]].concat()
+        };
+        let type_url = "type.googleapis.com/weft.listener.v1.ProxyProtocol".to_owned();
+        Any { type_url, value: ranges.iter().flat_map(range).collect() }
+    };
+    let taken = read(vec![ours(&[("192.0.2.0", 28), ("2001:db8::", 64)])]).unwrap().unwrap();
+    let from: Vec<String> = taken.from.unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(from, ["192.0.2.0/28", "2001:db8::/64"]);
+    assert_eq!((taken.optional, taken.takes_v1, taken.takes_v2), (false, true, true));
+    let refused = |any: Any| read(vec![any]).unwrap_err().join(" ");
+    assert_eq!(refused(ours(&[])), "listener_filters[0].typed_config.from");
+    assert!(refused(ours(&[("192.0.2.0", 33)])).starts_with("listener_filters[0].typed_config.from[0]"));
+    assert!(refused(ours(&[("balancer", 8)])).starts_with("listener_filters[0].typed_config.from[0]"));
 }
 
 fn socket(any: Any) -> Option<TransportSocket> {

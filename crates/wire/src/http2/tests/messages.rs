@@ -212,3 +212,113 @@ fn pings_are_answered_and_heard() {
     assert_eq!(client.events(), [Event::Pong]);
     assert!(server.events().is_empty());
 }
+
+/// The heads that a client gets, and the error after them.
+fn heads(client: &mut End, key: Key) -> (Vec<u16>, Option<StreamError>) {
+    let mut statuses = Vec::new();
+    loop {
+        match client.connection.take_response(key) {
+            Ok(Some(head)) => statuses.push(head.status().as_u16()),
+            Ok(None) => return (statuses, None),
+            Err(error) => return (statuses, Some(error)),
+        }
+    }
+}
+
+#[test]
+fn interim_heads_come_before_the_final_one() {
+    for step in [1, 9, usize::MAX] {
+        let (mut client, mut server) = pair();
+        let key = client.connection.open(&request("GET", "http://a/"), true).unwrap();
+        exchange(&mut client, &mut server, step);
+        let [there] = server.opened()[..] else { panic!("one stream") };
+        let links = HeaderMap::from_iter([(http::header::LINK, value("</a.css>"))]);
+        let statuses = [103, 102, 103].map(|status| StatusCode::from_u16(status).unwrap());
+        for status in statuses {
+            server.connection.answer(there, status, &links, false).unwrap();
+        }
+        exchange(&mut client, &mut server, step);
+        assert_eq!(client.events(), [Event::Readable(key)], "they are told of before the answer");
+        let first = client.connection.take_response(key).unwrap().unwrap();
+        assert_eq!((first.status(), first.headers()), (StatusCode::EARLY_HINTS, &links));
+        server.connection.answer(there, StatusCode::OK, &HeaderMap::new(), true).unwrap();
+        exchange(&mut client, &mut server, step);
+        assert_eq!(heads(&mut client, key), (vec![102, 103, 200], None));
+        assert_eq!(client.read(key), (vec![], None, true));
+    }
+}
+
+#[test]
+fn interim_heads_without_end_are_a_broken_stream() {
+    let small = HeaderMap::new();
+    let large =
+        HeaderMap::from_iter([(http::header::LINK, HeaderValue::from_bytes(&[b'a'; 20_000]).unwrap())]);
+    for (headers, taken) in [(&small, 100), (&large, 3)] {
+        let (mut client, mut server) = pair();
+        let key = client.connection.open(&request("GET", "http://a/"), true).unwrap();
+        let other = client.connection.open(&request("GET", "http://a/"), true).unwrap();
+        exchange(&mut client, &mut server, usize::MAX);
+        let [there, well] = server.opened()[..] else { panic!("two streams") };
+        for _ in 0..=taken {
+            server.connection.answer(there, StatusCode::EARLY_HINTS, headers, false).unwrap();
+        }
+        exchange(&mut client, &mut server, usize::MAX);
+        let (heads, error) = heads(&mut client, key);
+        assert_eq!(heads, vec![103; taken]);
+        assert!(matches!(error, Some(StreamError::Protocol(_))), "{error:?}");
+        assert_eq!(server.connection.error(there), Some(StreamError::Reset(Reason::PROTOCOL_ERROR)));
+        server.connection.answer(well, StatusCode::OK, &small, true).unwrap();
+        exchange(&mut client, &mut server, usize::MAX);
+        assert_eq!(client.connection.take_response(other).unwrap().unwrap().status(), 200);
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_a_word_gets_it_when_its_body_is_wanted() {
+    let expecting = || {
+        let mut head = request("POST", "http://a/");
+        head.headers_mut().insert(http::header::EXPECT, value("100-Continue"));
+        head
+    };
+    let begin = |head: &Request<()>, ends| {
+        let (mut client, mut server) = pair();
+        let key = client.connection.open(head, ends).unwrap();
+        exchange(&mut client, &mut server, usize::MAX);
+        let [there] = server.opened()[..] else { panic!("one stream") };
+        (client, server, key, there)
+    };
+    let (mut client, mut server, key, there) = begin(&expecting(), false);
+    assert!(server.written().is_empty(), "not before somebody wants it");
+    for _ in 0..3 {
+        assert_eq!(server.read(there), (vec![], None, false));
+    }
+    exchange(&mut client, &mut server, usize::MAX);
+    assert_eq!(heads(&mut client, key), (vec![100], None), "once");
+    client.connection.send_data(key, &mut Bytes::from_static(b"body"), true).unwrap();
+    exchange(&mut client, &mut server, usize::MAX);
+    assert_eq!(server.read(there), (b"body".to_vec(), None, true));
+
+    // Who is answered, has not waited, or has nothing to send, gets none.
+    let (mut client, mut server, key, there) = begin(&expecting(), false);
+    server.connection.answer(there, StatusCode::PAYLOAD_TOO_LARGE, &HeaderMap::new(), false).unwrap();
+    server.read(there);
+    exchange(&mut client, &mut server, usize::MAX);
+    assert_eq!(heads(&mut client, key), (vec![413], None));
+    let (mut client, mut server, key, there) = begin(&expecting(), false);
+    client.connection.send_data(key, &mut Bytes::from_static(b"half"), false).unwrap();
+    exchange(&mut client, &mut server, usize::MAX);
+    assert_eq!(server.read(there), (b"half".to_vec(), None, false));
+    exchange(&mut client, &mut server, usize::MAX);
+    assert_eq!(heads(&mut client, key), (vec![], None));
+    let (mut client, mut server, key, there) = begin(&expecting(), true);
+    server.read(there);
+    exchange(&mut client, &mut server, usize::MAX);
+    assert_eq!(heads(&mut client, key), (vec![], None));
+    // Another expectation is nothing that we could meet.
+    let mut other = request("POST", "http://a/");
+    other.headers_mut().insert(http::header::EXPECT, value("x"));
+    let (mut client, mut server, key, there) = begin(&other, false);
+    server.read(there);
+    exchange(&mut client, &mut server, usize::MAX);
+    assert_eq!(heads(&mut client, key), (vec![], None));
+}

@@ -4,7 +4,11 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker, ready},
     time::Duration,
 };
 
@@ -57,11 +61,39 @@ impl Source for Input {
     }
 }
 
+/// Whether the socket has called since it had nothing to read. Most of a connection's turns are for its streams' sake,
+/// and a look into TLS for nothing costs a thousand instructions.
+#[derive(Default)]
+struct Calls {
+    called: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Calls {
+    fn wake(self: Arc<Calls>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Calls>) {
+        self.called.store(true, Ordering::SeqCst);
+        if let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            task.wake_by_ref();
+        }
+    }
+}
+
 /// The socket's side of a connection.
 pub struct Driver<T> {
     io: T,
     input: Input,
     mux: Rc<Mux>,
+    calls: Arc<Calls>,
+    /// Makes the call.
+    caller: Waker,
+    /// Whom it wakes.
+    task: Option<Waker>,
+    /// The last read found nothing.
+    is_quiet: bool,
     /// Something was written that the layer below may still hold.
     flushing: bool,
     last_words: Option<Pin<Box<Sleep>>>,
@@ -70,12 +102,38 @@ pub struct Driver<T> {
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
     pub fn new(io: T, mux: Rc<Mux>) -> Driver<T> {
-        Driver { io, input: Input::default(), mux, flushing: false, last_words: None, read_away: 0 }
+        let calls = Arc::<Calls>::default();
+        Driver {
+            io,
+            input: Input::default(),
+            mux,
+            caller: Waker::from(Arc::clone(&calls)),
+            calls,
+            task: None,
+            is_quiet: false,
+            flushing: false,
+            last_words: None,
+            read_away: 0,
+        }
+    }
+
+    /// Has the socket's calls wake this task.
+    fn answer_calls(&mut self, cx: &Context<'_>) {
+        if !self.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            self.task = Some(cx.waker().clone());
+            *self.calls.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        }
     }
 
     /// Reads once, and lets the connection see it. Pending: there is no more just now.
     pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Over>> {
-        let count = match self.input.poll_fill(&mut self.io, cx) {
+        self.answer_calls(cx);
+        if !self.calls.called.swap(false, Ordering::SeqCst) && self.is_quiet {
+            return Poll::Pending;
+        }
+        let polled = self.input.poll_fill(&mut self.io, &mut Context::from_waker(&self.caller));
+        self.is_quiet = polled.is_pending();
+        let count = match polled {
             Poll::Ready(Ok(count)) => count,
             Poll::Ready(Err(error)) => {
                 self.mux.connection().close();
@@ -216,6 +274,66 @@ mod tests {
         let mut driver = Driver::new(io, Mux::new(Config::new(Role::Client)));
         assert!(driver.poll_send(cx).is_pending() && driver.poll_send(cx).is_pending());
         assert!(driver.poll_send(cx).is_ready() && flushed.get());
+    }
+
+    /// Has nothing to read, counts who looks, and calls when told to.
+    #[derive(Default)]
+    struct Counting {
+        looks: Rc<Cell<usize>>,
+        reader: Rc<Cell<Option<Waker>>>,
+    }
+
+    impl AsyncRead for Counting {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.looks.set(self.looks.get() + 1);
+            self.reader.set(Some(cx.waker().clone()));
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Woken>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_socket_that_has_not_called_is_not_read() {
+        let (first, second) = (Arc::<Woken>::default(), Arc::<Woken>::default());
+        let (looks, reader) = (Rc::<Cell<usize>>::default(), Rc::default());
+        let io = Counting { looks: Rc::clone(&looks), reader: Rc::clone(&reader) };
+        let mut driver = Driver::new(io, Mux::new(Config::new(Role::Client)));
+        let mut turn = |woken: &Arc<Woken>| {
+            let waker = Waker::from(Arc::clone(woken));
+            assert!(driver.poll_receive(&mut Context::from_waker(&waker)).is_pending());
+            looks.get()
+        };
+        assert_eq!((turn(&first), turn(&first), turn(&second)), (1, 1, 1));
+        reader.take().unwrap().wake();
+        assert!(second.0.load(Ordering::SeqCst), "the call wakes the task that asked last");
+        assert!(!first.0.load(Ordering::SeqCst));
+        assert_eq!((turn(&second), turn(&second)), (2, 2));
     }
 
     #[test]

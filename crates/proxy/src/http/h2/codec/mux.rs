@@ -11,13 +11,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use tokio::sync::Notify;
 use weft_wire::http2::{
-    Config, Connection, Event, HeadError, Key, OpenError, RECEIVING, Read, Reason, RequestHead, Room,
-    SENDING, StreamError,
+    Config, Connection, Event, Key, OpenError, RECEIVING, Read, Reason, RequestHead, Room, SENDING,
+    StreamError,
 };
 
+use super::Accepted;
 use crate::http::h1::io;
 
 /// One end of a connection.
@@ -141,18 +142,14 @@ impl Mux {
         }
     }
 
-    /// The halves of a stream that was opened by the other side, and its request, if it is still wanted.
-    pub fn accept(
-        self: &Rc<Mux>,
-        key: Key,
-    ) -> Option<(Result<Request<()>, HeadError>, ReceiveHalf, SendHalf)> {
+    /// A stream that was opened by the other side.
+    pub fn accept(self: &Rc<Mux>, key: Key) -> Option<Accepted> {
         let request = self.connection.borrow_mut().take_request(key)?;
         let (receiving, sending) = (self.receiving(key), self.sending(key));
-        // Taken back in the same breath: nobody is to work for it.
-        if self.view().error(key).is_some() {
-            return None;
-        }
-        Some((request, receiving, sending))
+        Some(match self.view().error(key) {
+            None => Accepted::Open(request, receiving, sending),
+            Some(_) => Accepted::TakenBack(request),
+        })
     }
 
     fn receiving(self: &Rc<Mux>, key: Key) -> ReceiveHalf {
@@ -211,7 +208,7 @@ pub struct ReceiveHalf {
 }
 
 impl ReceiveHalf {
-    /// An answer's final head.
+    /// The next head of an answer, 1xx ones too.
     pub fn poll_response(&mut self, cx: &Context<'_>) -> Poll<Result<Response<()>, StreamError>> {
         if let Some(response) = self.mux.connection.borrow_mut().take_response(self.key)? {
             return Poll::Ready(Ok(response));
@@ -222,26 +219,38 @@ impl ReceiveHalf {
 
     /// The next part, never [`Read::Wait`].
     pub fn poll_read(&mut self, cx: &Context<'_>) -> Poll<Result<Read, StreamError>> {
-        let read = self.mux.connection.borrow_mut().read(self.key);
+        let (read, writes) = {
+            let mut connection = self.mux.connection.borrow_mut();
+            (connection.read(self.key), !connection.output().is_empty())
+        };
+        // What was read may have made a WINDOW_UPDATE, and who waits a 100.
+        if writes {
+            self.mux.wake();
+        }
         match read {
             Ok(Read::Wait) => {
                 self.mux.halves(self.key, |halves| remember(&mut halves.receiving, cx));
                 Poll::Pending
             }
-            Ok(Read::Data(data)) => {
-                // What was read may have made a WINDOW_UPDATE.
-                if !self.mux.connection.borrow_mut().output().is_empty() {
-                    self.mux.wake();
-                }
-                Poll::Ready(Ok(Read::Data(data)))
-            }
             other => Poll::Ready(other),
         }
+    }
+
+    /// Sends a 1xx answer to the request that comes in here.
+    #[cold]
+    pub fn interim(&self, status: StatusCode, headers: &HeaderMap) {
+        // Whoever sends the answer learns of a stream that is broken.
+        let _ = self.mux.writing().answer(self.key, status, headers, false);
     }
 
     /// Whether all of it was read.
     pub fn is_read(&self) -> bool {
         self.mux.view().is_read(self.key)
+    }
+
+    /// How much of it waits here.
+    pub fn unread(&self) -> usize {
+        self.mux.view().unread(self.key)
     }
 
     /// How long the whole body is, if its head said so.
