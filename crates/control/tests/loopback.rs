@@ -430,6 +430,7 @@ async fn what_a_proxy_says_of_its_health_reaches_its_callers_within_a_second() {
         secrets: false,
         tunnels: false,
         grpc_web: true,
+        proxy_headers: true,
         datagrams: Vec::new(),
     };
     let resources = core.views.subscribe(&view);

@@ -68,6 +68,7 @@ fn view(snapshot: &Snapshot, who: &str, kind: ProxyKind) -> ProxyView {
         secrets: true,
         tunnels: true,
         grpc_web: true,
+        proxy_headers: true,
         datagrams: Vec::new(),
     }
 }

@@ -187,6 +187,13 @@ fn cidr(text: &str) -> Result<(), Complaint> {
         );
     }
     match text.parse::<ipnet::IpNet>() {
+        Ok(ipnet::IpNet::V6(net)) if net.prefix_len() >= 96 && net.addr().to_ipv4_mapped().is_some() => {
+            let v4 = net.addr().to_ipv4_mapped().unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
+            complain(
+                format!("{text} is a network of IPv4 written as IPv6, and no caller is known so"),
+                did_you_mean(&format!("{v4}/{}", net.prefix_len() - 96)),
+            )
+        }
         Ok(net) if net.trunc() == net => Ok(()),
         Ok(net) => {
             complain(format!("{text} has bits set behind its length"), did_you_mean(&net.trunc().to_string()))

@@ -148,6 +148,11 @@ impl ConfigFeed {
         state.bound.insert(address);
     }
 
+    /// A socket for a listener of datagrams, if one comes.
+    pub fn keep_datagrams(&self, address: SocketAddr, socket: std::net::UdpSocket) {
+        self.state().datagrams.kept.insert(address, socket);
+    }
+
     /// Hands sockets that were opened before any configuration came to the workers.
     pub fn listen(&self, role: Role, reserved: Reserved) {
         let mut state = self.state();

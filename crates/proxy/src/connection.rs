@@ -129,6 +129,7 @@ async fn open(
     let mut first = BytesMut::new();
     let direct = remote;
     let (mut remote, mut local, mut destination) = (direct, local, destination);
+    let mut told_destination = None;
     if listener.proxy_protocol.is_some() {
         let limit = first_bytes_timeout(listener);
         let read = tokio::select! {
@@ -138,9 +139,14 @@ async fn open(
             () = drain.out_of_patience() => return None,
         };
         match read {
-            // Where it had gone is not where it is to go: policies ask for it, no cluster does.
             Ok(Some(said)) => {
-                (remote, local, destination) = (said.source, said.destination, said.destination)
+                remote = said.source;
+                told_destination = Some(said.destination);
+                // Envoy's filter restores where it had gone, and chains are chosen by it. Ours believes who is calling: a
+                // balancer's port is none of the app's.
+                if listener.proxy_protocol.as_ref().is_some_and(|wanted| wanted.from.is_none()) {
+                    (local, destination) = (said.destination, said.destination);
+                }
             }
             Ok(None) => {}
             Err(unread) => {
@@ -189,6 +195,7 @@ async fn open(
     peer.direct = direct;
     peer.local = local;
     peer.destination = destination;
+    peer.told_destination = told_destination;
     peer.checks_only = seen.alpn.iter().any(|name| name == HEALTH_CHECK_ALPN.as_bytes());
     peer.server_name = seen.server_name;
     let (mut io, mut first, h2) = match &chain.tls {

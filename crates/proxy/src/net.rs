@@ -7,4 +7,4 @@ pub mod proxy_header;
 pub mod reserve;
 
 pub use prefixed::Prefixed;
-pub use reserve::{PortTaken, Reserved, may_take_datagrams, reserve};
+pub use reserve::{PortTaken, Reserved, reserve, reserve_datagrams};

@@ -36,6 +36,8 @@ pub struct Peer {
     pub local: SocketAddr,
     /// Where the caller wanted to go before a redirect, else `local`.
     pub destination: SocketAddr,
+    /// Where a PROXY header says that the caller had gone.
+    pub told_destination: Option<SocketAddr>,
     pub server_name: Option<String>,
     /// The verified SPIFFE id.
     pub principal: Option<String>,
@@ -85,6 +87,7 @@ impl Peer {
             direct: nowhere,
             local: nowhere,
             destination: nowhere,
+            told_destination: None,
             server_name: None,
             principal: None,
             caller: worker.series.borrow_mut().caller(""),

@@ -30,7 +30,7 @@ use crate::{
     handover::Crew,
     link_client::Link,
     lkg::{self, Places},
-    net::{PortTaken, Reserved, may_take_datagrams, reserve},
+    net::{PortTaken, Reserved, reserve, reserve_datagrams},
     overload::{Overload, memory::Memory, sampler},
     trim,
     upstream::{dns, health},
@@ -145,6 +145,9 @@ async fn control(
     let credentials_sent = send_credentials(&identity, &workers, 0);
     for (_, reserved) in &opened.traffic {
         feed.hold(reserved.address);
+    }
+    for (address, socket) in opened.datagrams {
+        feed.keep_datagrams(address, socket);
     }
     found.restore(&feed, &places);
     // Only now: who connected meanwhile waits in the backlog for a moment, and meets a configuration.
@@ -267,6 +270,7 @@ struct Opened {
     ports: Ports,
     traffic: Vec<(Role, Reserved)>,
     admin: Vec<(Surface, std::net::TcpListener)>,
+    datagrams: Vec<(SocketAddr, std::net::UdpSocket)>,
 }
 
 /// All fixed ports, before anything else starts: a port that is taken ends the proxy with one sentence.
@@ -301,7 +305,8 @@ fn open_ports(config: &Config, before: &Places) -> Result<Opened, PortTaken> {
         }
         admin.push((surface, reserved.socket));
     }
-    config.node.datagrams.iter().try_for_each(|wanted| may_take_datagrams(wanted.at))?;
+    let datagrams = config.node.datagrams.iter().map(|wanted| Ok((wanted.at, reserve_datagrams(wanted.at)?)));
+    let datagrams = datagrams.collect::<Result<_, PortTaken>>()?;
     if let Some(reserved) = outbound {
         ports.outbound = Some(reserved.address);
         traffic.push((Role::Outbound, reserved));
@@ -310,7 +315,7 @@ fn open_ports(config: &Config, before: &Places) -> Result<Opened, PortTaken> {
         ports.inbound = Some(reserved.address);
         traffic.push((Role::Inbound, reserved));
     }
-    Ok(Opened { ports, traffic, admin })
+    Ok(Opened { ports, traffic, admin, datagrams })
 }
 
 /// The token for changing pages: made once, 0600.

@@ -130,6 +130,8 @@ pub fn node(node: &Node, workload: &str, ports: &Ports) -> XdsNode {
         ("tunnels", text("h2")),
         // Listeners may ask for gRPC-Web.
         ("grpc_web", text("filter")),
+        // Listeners may say whose PROXY header is believed.
+        ("proxy_protocol", text("from")),
     ]);
     if let Some(inbound) = ports.inbound {
         fields.insert("inbound_port", Value { kind: Some(Kind::NumberValue(f64::from(inbound.port()))) });

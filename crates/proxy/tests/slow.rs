@@ -59,6 +59,19 @@ async fn origin() -> SocketAddr {
                         while stream.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
                         return;
                     }
+                    if let Some(kib) = head.strip_prefix("GET /chunked/") {
+                        let kib: usize = kib.split(' ').next().unwrap().parse().unwrap();
+                        let _ =
+                            stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+                        let chunk = [b"400\r\n", &[b'x'; 1024][..], b"\r\n"].concat();
+                        for _ in 0..kib {
+                            if stream.write_all(&chunk).await.is_err() {
+                                return;
+                            }
+                        }
+                        let _ = stream.write_all(b"0\r\n\r\n").await;
+                        continue;
+                    }
                     if head.starts_with("POST") {
                         let mut nobody_reads_the_end = Vec::new();
                         let _ = stream.read_to_end(&mut nobody_reads_the_end).await;
@@ -325,4 +338,46 @@ async fn who_does_not_read_is_let_go() {
         assert!(count > 0, "cut after {:?}", began.elapsed());
         tokio::time::sleep(millis(100)).await;
     }
+}
+
+/// Asks for chunked answers by HTTP/1.0, reads nothing until the proxy has let go, and then says what it got: length
+/// asked for and come, and whether the end was a clean one.
+async fn stalled(at: SocketAddr, kibs: impl Iterator<Item = usize>) -> Vec<(usize, usize, bool)> {
+    let mut clients = Vec::new();
+    for kib in kibs {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 * 1024).unwrap();
+        let mut stream = socket.connect(at).await.unwrap();
+        stream.write_all(format!("GET /chunked/{kib} HTTP/1.0\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+        clients.push((kib * 1024, stream));
+    }
+    let asked = Instant::now();
+    while usage::connections(at) > 0 && asked.elapsed() < ALLOWED + SLACK {
+        tokio::time::sleep(millis(100)).await;
+    }
+    let mut ends = Vec::new();
+    for (length, mut stream) in clients {
+        let mut answer = Vec::new();
+        let end = timeout(LIMIT, stream.read_to_end(&mut answer)).await.unwrap();
+        let head = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        ends.push((length, answer.len() - head, end.is_ok()));
+    }
+    ends
+}
+
+/// To a client of HTTP/1.0 the end of a chunked answer is the connection's. Some lengths are all but out when the
+/// client's time is over: what it gets then must not end like a whole answer (RFC 9112 section 8).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_cut_at_its_very_end_is_not_whole() {
+    let edge = edge().await;
+    let coarse = stalled(edge.plain, (256..8192).step_by(256)).await;
+    // So much the kernel takes for a client that reads nothing: the last bytes of little more wait in the proxy.
+    let taken =
+        coarse.iter().filter(|(length, came, _)| came == length).map(|(length, ..)| length / 1024).max();
+    let taken = taken.expect("the guard: some are whole");
+    let fine = stalled(edge.plain, (taken.saturating_sub(128)..taken + 384).step_by(4)).await;
+    for (length, came, clean) in coarse.iter().chain(&fine) {
+        assert_eq!(*clean, came == length, "{came} of {length} bytes");
+    }
+    assert!(fine.iter().any(|(length, came, _)| came < length), "the guard: some are cut");
 }

@@ -22,7 +22,9 @@ use envoy_types::pb::{
         config::{
             cluster::v3::Cluster,
             core::v3::{CidrRange, ProxyProtocolConfig},
-            listener::v3::{Filter, FilterChain, Listener, ListenerFilter, filter, listener_filter},
+            listener::v3::{
+                Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter, listener_filter,
+            },
             rbac::v3::{Permission, Policy, Principal, Rbac as Rules, permission, principal, rbac::Action},
         },
         extensions::{
@@ -221,8 +223,16 @@ fn believes(listener: &Any, from: Vec<CidrRange>) -> Any {
 async fn a_header_of_somebody_who_is_not_believed_is_bytes_like_others() {
     let app = parrot().await;
     let web = App::start().await;
-    let [bytes, requests] = [free_port(), free_port()];
+    let [bytes, requests, ports] = [free_port(), free_port(), free_port()];
     let balancer = || vec![range("127.0.0.7", 32)];
+    let on_port = |port: u16, cluster: &str| {
+        let wanted = FilterChainMatch {
+            destination_port: Some(UInt32Value { value: port.into() }),
+            ..Default::default()
+        };
+        let name = cluster.to_owned();
+        FilterChain { name, filter_chain_match: Some(wanted), ..plain_chain(tcp(cluster)) }
+    };
     let good = http("web", vec![vhost("good", &["good"], vec![to("/", "good")])], None);
     let filter = mesh::xds::managed(good, |config| {
         config.use_remote_address = Some(envoy_types::pb::google::protobuf::BoolValue { value: true });
@@ -231,9 +241,14 @@ async fn a_header_of_somebody_who_is_not_believed_is_bytes_like_others() {
         vec![
             believes(&listener("bytes", bytes, vec![plain_chain(tcp("app"))]), balancer()),
             believes(&listener("web", requests, vec![plain_chain(filter)]), balancer()),
+            believes(
+                &listener("ports", ports, vec![on_port(443, "nowhere"), on_port(ports.port(), "app")]),
+                balancer(),
+            ),
         ],
         vec![
             says_header(&cluster("app", &[app], Speak::Tcp, None), 0),
+            cluster("nowhere", &[free_port()], Speak::Tcp, None),
             cluster("good", &[web.address], Speak::Http1, None),
         ],
     );
@@ -244,6 +259,11 @@ async fn a_header_of_somebody_who_is_not_believed_is_bytes_like_others() {
         [b"got ", &header[..], b"hello"].concat()
     );
     assert_eq!(ask_from(balancer, bytes, &[b"hello, no header"]).await.0, b"");
+    // The balancer's port chooses no chain, and the app is told of it.
+    assert_eq!(
+        ask_from(balancer, ports, &[header, b"hello"]).await.0,
+        [b"got ", &header[..], b"hello"].concat()
+    );
     let line = "weft_proxy_headers_refused_total{listener=\"bytes\",reason=\"absent\"} 1";
     let stats = get(proxy.admin, "admin", "/stats/prometheus").await;
     assert!(stats.contains(line), "{stats}");

@@ -124,22 +124,24 @@ fn view(node: &Node, namespace: &str, service: &str, workload: &str) -> Result<P
         secrets: kind == ProxyKind::Envoy || text("secrets").as_deref() == Some("ads"),
         tunnels: text("tunnels").as_deref() == Some("h2"),
         grpc_web: kind == ProxyKind::Envoy || text("grpc_web").as_deref() == Some("filter"),
+        proxy_headers: text("proxy_protocol").as_deref() == Some("from"),
         datagrams: datagrams(node, namespace)?,
     })
 }
 
 /// `node.metadata["udp"]`: a list of `ADDRESS:PORT=NAME[.NAMESPACE]:PORT`.
 fn datagrams(node: &Node, namespace: &str) -> Result<Vec<Datagrams>, Status> {
-    let Some(Kind::ListValue(wanted)) =
-        node.metadata.as_ref().and_then(|metadata| metadata.fields.get("udp")?.kind.as_ref())
-    else {
-        return Ok(Vec::new());
-    };
+    let wanted = node.metadata.as_ref().and_then(|metadata| metadata.fields.get("udp")?.kind.as_ref());
     let bad = || {
         Status::invalid_argument(format!(
             "node.metadata.udp: write a list of ADDRESS:PORT=NAME[.NAMESPACE]:PORT, \
              {DATAGRAMS_MAX} at most and each address once"
         ))
+    };
+    let wanted = match wanted {
+        None => return Ok(Vec::new()),
+        Some(Kind::ListValue(wanted)) => wanted,
+        Some(_) => return Err(bad()),
     };
     let mut all = BTreeMap::new();
     for value in &wanted.values {

@@ -68,14 +68,19 @@ pub fn believed<'a>(
     if from.is_empty() {
         return None;
     }
-    if made.view.kind != ProxyKind::Weft {
+    let ours = made.view.kind == ProxyKind::Weft;
+    if !ours || !made.view.proxy_headers {
+        let (believes, hint) = match ours {
+            true => ("is too old to be told whom to believe", "update the proxy"),
+            false => ("believes everybody or nobody", "put a Weft proxy before the app"),
+        };
         let message = format!(
-            "acceptProxyProtocol: the {} proxy of {} believes everybody or nobody; it takes no PROXY headers",
+            "acceptProxyProtocol: the {} proxy of {} {believes}; it takes no PROXY headers",
             made.view.kind.as_str(),
             made.view.workload
         );
         let object = format!("Service {}", made.view.id());
-        made.found("WFT0917", Severity::Warning, object, message, "put a Weft proxy before the app");
+        made.found("WFT0917", Severity::Warning, object, message, hint);
         return None;
     }
     let config = ProxyProtocol {

@@ -39,6 +39,7 @@ fn view(kind: ProxyKind) -> ProxyView {
         secrets: true,
         tunnels: true,
         grpc_web: true,
+        proxy_headers: true,
         datagrams: Vec::new(),
     }
 }

@@ -61,6 +61,8 @@ pub struct ProxyView {
     pub tunnels: bool,
     /// Whether it makes gRPC of gRPC-Web. An older proxy of ours would refuse the filter, and with it the listener.
     pub grpc_web: bool,
+    /// Whether its listeners can say whose PROXY header is believed; older proxies of ours would refuse them.
+    pub proxy_headers: bool,
     /// Where it takes its app's datagrams, and for whom: `node.metadata["udp"]`.
     pub datagrams: Vec<Datagrams>,
 }

@@ -110,8 +110,8 @@ table! {
         "It does not listen for them."
         "Correct the name or port of --udp, or write an ExternalService of the proxy's namespace with this port and protocol udp.";
     WFT0917 Warning "A proxy can't tell whose PROXY header to believe"
-        "It takes none: connections that begin with one are closed."
-        "Put a Weft proxy before the app, or remove acceptProxyProtocol.";
+        "It takes none: a connection that begins with one is closed, or, on a TCP port in the clear, handed to the app with it."
+        "Put a Weft proxy of this version before the app, or remove acceptProxyProtocol.";
     WFT0920 Warning "A policy names methods or paths on a port that does not speak HTTP"
         "An allow never matches there; a deny always does."
         "Give the rule the ports that speak HTTP, or give the port its appProtocol.";

@@ -18,6 +18,8 @@ pub(super) struct Datagrams {
     bound: HashSet<SocketAddr>,
     /// Open, and not a worker's yet: no table has their listener.
     opened: Vec<(SocketAddr, UdpSocket)>,
+    /// Opened at the start, for listeners to come: what somebody else had taken by then would hold a whole update up.
+    pub(super) kept: HashMap<SocketAddr, UdpSocket>,
 }
 
 fn address(listener: &Listener) -> Option<SocketAddr> {
@@ -27,15 +29,21 @@ fn address(listener: &Listener) -> Option<SocketAddr> {
 impl State {
     pub(super) fn bind_datagrams(&mut self, listeners: &[Arc<Listener>]) -> Result<(), String> {
         let mut opened: Vec<(SocketAddr, UdpSocket)> = Vec::new();
+        let mut kept: Vec<SocketAddr> = Vec::new();
         for listener in listeners {
             let Some(at) = address(listener).filter(|at| !self.datagrams.bound.contains(at)) else {
                 continue;
             };
+            if self.datagrams.kept.contains_key(&at) {
+                kept.push(at);
+                continue;
+            }
             let socket = UdpSocket::bind(at).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
             let refused =
                 |error| format!("{}: address: cannot take datagrams on {at}: {error}", listener.name);
             opened.push((at, socket.map_err(refused)?));
         }
+        opened.extend(kept.into_iter().filter_map(|at| self.datagrams.kept.remove_entry(&at)));
         self.datagrams.bound.extend(opened.iter().map(|(at, _)| *at));
         self.datagrams.opened.extend(opened);
         Ok(())

@@ -111,7 +111,6 @@ impl ResponseBody {
     #[cold]
     pub fn shed(&mut self) {
         if let Some(record) = &mut self.record {
-            record.peer().worker.settings.overload.on_answer_cut();
             record.on_too_late(flags::OVERLOAD, "overload_manager");
         }
     }

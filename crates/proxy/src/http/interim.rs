@@ -1,9 +1,10 @@
-//! 1xx answers on their way to the client (RFC 9110 section 15.2): all of them pass, as the RFC wants it, where Envoy
-//! lets one pass if it is told to and drops the others.
+//! 1xx answers on their way to the client (RFC 9110 section 15.2): they pass, as the RFC wants it, where Envoy lets one
+//! pass if it is told to and drops the others.
 //!
-//! An upstream's 100 is the exception: who expects one gets it from us when the body is first wanted
-//! ([`super::h1::shared`], `weft_wire::http2`), and so from every upstream, also from those that know no 100. Nor do 1xx answers to upgrades and
-//! CONNECTs pass. None of them is the answer: a request may be tried again after one, and its time goes on.
+//! An upstream's 100 is the exception, in which we deviate: who expects one gets it from us when the body is first wanted
+//! ([`super::h1::shared`], `weft_wire::http2`), and so from every upstream, also from those that know no 100. Nor do 1xx
+//! answers to upgrades and CONNECTs pass, nor those for which there is no room, since their client does not read. None
+//! of them is the answer: a request may be tried again after one, and its time goes on.
 //!
 //! Nothing is kept for those that never come: whoever waits for an answer's head hands what comes before it to
 //! [`Outgoing::pass_interim`], which finds the client by the request's body.

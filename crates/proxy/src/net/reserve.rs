@@ -51,11 +51,13 @@ pub fn reserve(address: SocketAddr, purpose: &str) -> Result<Reserved, PortTaken
     Ok(Reserved { address, socket })
 }
 
-/// Whether datagrams could be taken at `address` now. They are once a configuration has a listener for them, and an
-/// address that can't be had would then hold that configuration up.
-pub fn may_take_datagrams(address: SocketAddr) -> Result<(), PortTaken> {
-    let taken = std::net::UdpSocket::bind(address);
-    taken.map(drop).map_err(|source| explained(source, address, "datagrams"))
+/// Opens a socket for datagrams. They are taken once a configuration has a listener for them, and an address that can't
+/// be had would then hold that configuration up.
+pub fn reserve_datagrams(address: SocketAddr) -> Result<std::net::UdpSocket, PortTaken> {
+    let opened = std::net::UdpSocket::bind(address);
+    opened
+        .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+        .map_err(|source| explained(source, address, "datagrams"))
 }
 
 fn explained(source: io::Error, address: SocketAddr, purpose: &str) -> PortTaken {
@@ -101,13 +103,13 @@ mod tests {
         let first = std::net::UdpSocket::bind(ANY).unwrap();
         let taken = first.local_addr().unwrap();
         assert_eq!(
-            may_take_datagrams(taken).unwrap_err().to_string(),
+            reserve_datagrams(taken).unwrap_err().to_string(),
             format!(
                 "port {taken} is taken by another process; stop it, or choose another port for datagrams"
             )
         );
         drop(first);
-        assert!(may_take_datagrams(taken).is_ok());
+        assert!(reserve_datagrams(taken).is_ok());
     }
 
     #[test]

@@ -108,7 +108,8 @@ impl Dial {
 
     /// The connection is for this caller alone, and its PROXY header says so.
     pub fn for_caller(self, peer: &Peer) -> Dial {
-        let addresses = Addresses { source: peer.remote, destination: peer.destination };
+        let destination = peer.told_destination.unwrap_or(peer.destination);
+        let addresses = Addresses { source: peer.remote, destination };
         Dial { header: self.header.map(|(version, _)| (version, Some(addresses))), ..self }
     }
 

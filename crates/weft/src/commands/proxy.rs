@@ -15,7 +15,7 @@ use super::usage;
 
 mod datagrams;
 
-use datagrams::DatagramPort;
+use datagrams::{DATAGRAMS_MAX, DatagramPort};
 
 /// What a proxy and an agent share: who they are and whom they join.
 #[derive(Args)]
@@ -84,7 +84,7 @@ pub struct ProxyArgs {
     #[arg(long, value_name = "ADDRESS")]
     inbound: Option<SocketAddr>,
     /// The app's datagrams to [ADDRESS:]PORT go to a port with protocol udp of the ExternalService NAME; may be
-    /// repeated (ADDRESS: where the app is, loopback by default). They are not encrypted.
+    /// repeated (ADDRESS: --address if that is loopback, else 127.0.0.1). They are not encrypted.
     #[arg(
         long = "udp",
         value_name = "[ADDRESS:]PORT=NAME:PORT",
@@ -173,6 +173,12 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let address = args.member.address;
     let near = if address.is_loopback() { address } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
     config.node.app_address = args.app_address.unwrap_or(near);
+    if args.datagrams.len() > DATAGRAMS_MAX {
+        return Err(usage(format!(
+            "--udp: {} are too many; a proxy takes {DATAGRAMS_MAX} at most",
+            args.datagrams.len()
+        )));
+    }
     for one in &args.datagrams {
         let wanted = one.at(near);
         if config.node.datagrams.iter().any(|other| other.at == wanted.at) {

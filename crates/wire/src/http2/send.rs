@@ -213,6 +213,10 @@ impl Connection {
         headers: &HeaderMap,
         ends: bool,
     ) -> Result<(), StreamError> {
+        // Who reads nothing is not collected hints for.
+        if status.is_informational() && self.output.len() > self.config.out_bytes_max {
+            return Ok(());
+        }
         let stream = self.sendable(key)?;
         stream.expects &= status.is_informational();
         let start = self.output.flat().len();

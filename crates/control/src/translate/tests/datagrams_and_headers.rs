@@ -106,6 +106,16 @@ fn the_apps_own_proxy_writes_headers_and_believes_whom_the_policy_names() {
     assert_eq!(codes(&envoy), ["WFT0917"]);
     assert_eq!(read_listener(&envoy, "inbound").unwrap().proxy_protocol, None);
     assert_eq!(read_cluster(&envoy, "inbound|5432").proxy_protocol, Some(ProxyVersion::V2));
+    // An older proxy would refuse the listener, and with it all that changes there.
+    let older = ProxyView {
+        service: "db".into(),
+        workload: "db-1".into(),
+        proxy_headers: false,
+        ..view(ProxyKind::Weft)
+    };
+    let older = for_view(&snapshot, &older);
+    assert_eq!(codes(&older), ["WFT0917"]);
+    assert_eq!(read_listener(&older, "inbound").unwrap().proxy_protocol, None);
     // Callers write none: the other proxy says who called.
     let caller = for_view(&snapshot, &view(ProxyKind::Weft));
     assert_eq!(read_cluster(&caller, "outbound|5432|db.default").proxy_protocol, None);

@@ -56,7 +56,8 @@ pub fn traffic(spec: &At<'_>, sink: &mut Sink) {
         let networks = accepting.items("from");
         unique(&networks, "the network", |network| network.value.as_str(), sink);
         for network in networks {
-            if network.value.as_str().is_some_and(|text| text.ends_with("/0")) {
+            let net = network.value.as_str().and_then(|text| text.parse::<ipnet::IpNet>().ok());
+            if net.is_some_and(|net| net.prefix_len() == 0) {
                 let message = "is everybody, and whoever connects could say to be anybody";
                 network.error(sink, message, "the networks of the load balancers, such as 192.0.2.0/28");
             }

@@ -395,6 +395,18 @@ fn rows() -> Vec<Row> {
             "spec.acceptProxyProtocol.from[0]",
         ),
         (
+            "headers of everybody, by more digits",
+            Tp,
+            on_be1("acceptProxyProtocol: {from: [0.0.0.0/00]}"),
+            "spec.acceptProxyProtocol.from[0]",
+        ),
+        (
+            "headers of IPv4 in IPv6",
+            Tp,
+            on_be1("acceptProxyProtocol: {from: ['::ffff:192.0.2.0/124']}"),
+            "spec.acceptProxyProtocol.from[0]",
+        ),
+        (
             "headers of everybody",
             Tp,
             on_be1("acceptProxyProtocol: {from: ['::/0']}"),

@@ -228,6 +228,8 @@ fn begin(shared: &Rc<Shared>, inner: &mut Inner, head: &RequestHead, used: usize
 struct Outgoing {
     body: Option<ResponseBody>,
     sending: Sending,
+    /// Its end is the connection's, so that one which is cut must not look like it.
+    ends_by_close: bool,
     done: bool,
     /// Once the client had to be waited for.
     stall: Option<Watch>,
@@ -257,7 +259,7 @@ fn begin_answer(
 ) -> Option<Box<Outgoing>> {
     let (parts, mut body) = response.into_parts();
     let close = turn.is_none() || last || says_close(&parts.headers);
-    let sending = {
+    let (sending, ends_by_close) = {
         let inner = &mut *shared.inner.borrow_mut();
         inner.answered = true;
         let to_head = inner.asked.head;
@@ -272,7 +274,7 @@ fn begin_answer(
         if encode::response(&mut inner.out, &parts, answer).is_err() {
             return None;
         }
-        Sending::from(answer.framing)
+        (Sending::from(answer.framing), answer.framing == Framing::UntilClose)
     };
     super::heads::give_back_map(parts.headers);
     let done = sending == Sending::Ended;
@@ -281,6 +283,7 @@ fn begin_answer(
     }
     let mut outgoing = OUTGOING.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Outgoing::new()));
     (outgoing.sending, outgoing.done, outgoing.body) = (sending, done, Some(body));
+    outgoing.ends_by_close = ends_by_close;
     Some(outgoing)
 }
 
@@ -289,7 +292,7 @@ async fn respond(shared: &Shared, turn: &mut Turn, mut outgoing: Box<Outgoing>, 
     let written = poll_fn(|cx| outgoing.poll(shared, cx, settings)).await;
     let then = match (written, turn) {
         (Err(()), _) => {
-            shared.cut(outgoing.sending == Sending::UntilClose);
+            shared.cut(outgoing.ends_by_close);
             Then::Wait
         }
         (Ok(()), None) => Then::Close,
@@ -316,7 +319,14 @@ fn says_close(headers: &HeaderMap) -> bool {
 
 impl Outgoing {
     fn new() -> Outgoing {
-        Outgoing { body: None, sending: Sending::Ended, done: true, stall: None, left: 0 }
+        Outgoing {
+            body: None,
+            sending: Sending::Ended,
+            ends_by_close: false,
+            done: true,
+            stall: None,
+            left: 0,
+        }
     }
 
     /// Collects what the body has ready and writes it; the head goes out with the first of it.
@@ -386,10 +396,11 @@ impl Outgoing {
         }
         let held = left + self.body.as_mut().map_or(0, ResponseBody::held);
         let behind = watch.on_behind(cx, held);
-        if behind == Behind::Shed
-            && let Some(body) = &mut self.body
-        {
-            body.shed();
+        if behind == Behind::Shed {
+            settings.worker.settings.overload.on_answer_cut();
+            if let Some(body) = &mut self.body {
+                body.shed();
+            }
         }
         behind != Behind::Waits
     }

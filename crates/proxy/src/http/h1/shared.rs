@@ -53,6 +53,8 @@ pub struct Inner {
     pub ended: Ended,
     /// The client has ended its side.
     pub eof: bool,
+    /// Something was written that the layer below may still hold.
+    flushing: bool,
     /// The client knows 1xx answers.
     takes_interim: bool,
     /// The final head is out, or about to be.
@@ -80,6 +82,7 @@ impl Shared {
             asked: Asked::default(),
             ended: Ended::Yes,
             eof: false,
+            flushing: false,
             takes_interim: false,
             answered: false,
             body: None,
@@ -109,7 +112,7 @@ impl Shared {
         if !inner.task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
             inner.task = Some(cx.waker().clone());
         }
-        if !inner.answered && !inner.out.is_empty() {
+        if !inner.answered && (inner.flushing || !inner.out.is_empty()) {
             let _ = inner.write(cx); // who takes none of it is seen to be gone, or gets it with the answer
         }
         if let Some(reader) = &inner.reader {
@@ -162,8 +165,11 @@ impl Inner {
 
     pub fn write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(io) = &mut self.io else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        self.flushing = true;
         ready!(self.out.poll_write(io, cx, &mut 0))?;
-        Pin::new(io).poll_flush(cx)
+        let flushed = Pin::new(io).poll_flush(cx);
+        self.flushing = flushed.is_pending();
+        flushed
     }
 
     pub fn shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -413,6 +413,7 @@ impl Sending {
                         self.out.reset(Reason::CANCEL);
                     }
                     Behind::Shed => {
+                        worker.settings.overload.on_answer_cut();
                         self.body.shed();
                         self.out.reset(Reason::ENHANCE_YOUR_CALM);
                     }

@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use weft_proxy::config::Datagrams;
 
+/// The control plane refuses more.
+pub const DATAGRAMS_MAX: usize = 64;
+
 /// What `--udp` says.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DatagramPort {
