@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz [--seconds N] [TARGET…]`: each target of `fuzz/` for N seconds of CPU, guided by coverage.
+//! `cargo xtask fuzz [--seconds N] [--jobs N] [TARGET…]`: each target of `fuzz/` for N seconds of CPU, guided by
+//! coverage; so many of them at a time.
 //!
 //! libFuzzer needs counters in the code that it drives. The compiler's pass for them is there in stable Rust; a wrapper
 //! around rustc switches it on for the workspace's own crates only, with overflow checks and debug assertions, so the
@@ -10,6 +11,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -28,11 +30,22 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     // What is wrong with the line is said before minutes of building.
     let line = Line::read(args, targets()?)?;
     let program = build()?;
-    let mut finds = Vec::new();
     println!("{:<20} {:>9} {:>12} {:>9} {:>7}  FIND", "TARGET", "CPU S", "INPUTS", "COVERAGE", "CORPUS");
-    for (name, bytes_max) in line.targets {
-        finds.extend(one(&program, &name, &bytes_max, line.seconds)?);
-    }
+    let targets = Mutex::new(line.targets.into_iter());
+    let job = || {
+        let mut finds = Vec::new();
+        while let Some((name, bytes_max)) = targets.lock().ok().and_then(|mut targets| targets.next()) {
+            finds.extend(one(&program, &name, &bytes_max, line.seconds)?);
+        }
+        anyhow::Ok(finds)
+    };
+    let finds = std::thread::scope(|scope| {
+        let jobs: Vec<_> = (0..line.jobs).map(|_| scope.spawn(job)).collect();
+        jobs.into_iter()
+            .map(|job| job.join().unwrap_or_else(|_| bail!("a job panicked")))
+            .collect::<Result<Vec<_>, _>>()
+    })?
+    .concat();
     if !finds.is_empty() {
         bail!("finds, each to be mended and kept: {}", finds.join(", "));
     }
@@ -42,19 +55,23 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
 #[derive(Debug)]
 struct Line {
     seconds: u64,
+    jobs: u64,
     targets: Vec<(String, String)>,
 }
 
 impl Line {
     fn read(args: &[String], mut targets: Vec<(String, String)>) -> anyhow::Result<Line> {
-        let (mut seconds, mut wanted) = (SECONDS, Vec::new());
+        let (mut seconds, mut jobs, mut wanted) = (SECONDS, 1, Vec::new());
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--seconds" => seconds = crate::whole_number("--seconds", args.next())?,
+                "--jobs" => jobs = crate::whole_number("--jobs", args.next())?,
                 other if !other.starts_with('-') => wanted.push(other.to_owned()),
                 other => {
-                    bail!("cargo xtask fuzz does not know {other}; it knows --seconds N and a target's name")
+                    bail!(
+                        "cargo xtask fuzz does not know {other}; it knows --seconds N, --jobs N and a target's name"
+                    )
                 }
             }
         }
@@ -63,7 +80,7 @@ impl Line {
             bail!("no target {unknown}; there are {}", names.join(", "));
         }
         targets.retain(|(name, _)| wanted.is_empty() || wanted.contains(name));
-        Ok(Line { seconds, targets })
+        Ok(Line { seconds, jobs, targets })
     }
 }
 
@@ -204,12 +221,15 @@ mod line {
             (&["--seconds", "x"], "--seconds x"),
             (&["--seconds", "0"], "--seconds 0"),
             (&["--second", "1"], "--second"),
+            (&["--jobs", "0"], "--jobs 0"),
         ] {
             let said = read(args).map(|_| String::new()).unwrap_or_else(|error| format!("{error:#}"));
             assert!(said.contains(word), "{args:?}: {said}");
         }
-        assert!(
-            read(&["link", "--seconds", "5"]).is_ok_and(|line| line.seconds == 5 && line.targets.len() == 1)
-        );
+        assert!(read(&["link", "--seconds", "5", "--jobs", "2"]).is_ok_and(|line| (
+            line.seconds,
+            line.jobs,
+            line.targets.len()
+        ) == (5, 2, 1)));
     }
 }

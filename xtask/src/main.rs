@@ -30,7 +30,8 @@ cargo xtask COMMAND
   bench instructions          counts what a request costs against the baseline; --update moves the baseline
   corpora [NAME…]             bad input of every kind, to Weft and beside it to Envoy and HAProxy, as a table
   websocket                   the Autobahn suite, directly and through proxies; needs Python 2.7, so no part of `test`
-  fuzz [--seconds N] [TARGET] each parser under libFuzzer for N seconds of CPU (60)
+  fuzz [--seconds N] [--jobs N] [TARGET]
+                              each parser under libFuzzer for N seconds of CPU (60), N of them at a time (1)
   docs [--check]              the reference pages, made from the code
 ";
 

@@ -129,7 +129,7 @@ async fn open(
     let mut first = BytesMut::new();
     let direct = remote;
     let (mut remote, mut local, mut destination) = (direct, local, destination);
-    let mut told_destination = None;
+    let mut told = None;
     if listener.proxy_protocol.is_some() {
         let limit = first_bytes_timeout(listener);
         let read = tokio::select! {
@@ -141,7 +141,7 @@ async fn open(
         match read {
             Ok(Some(said)) => {
                 remote = said.source;
-                told_destination = Some(said.destination);
+                told = Some(Box::new(said));
                 // Envoy's filter restores where it had gone, and chains are chosen by it. Ours believes who is calling: a
                 // balancer's port is none of the app's.
                 if listener.proxy_protocol.as_ref().is_some_and(|wanted| wanted.from.is_none()) {
@@ -191,11 +191,10 @@ async fn open(
     };
     let mut peer = Peer::new(&worker, role, listener, chain, meters);
     peer.slot = Some(slot);
-    peer.remote = remote;
     peer.direct = direct;
     peer.local = local;
     peer.destination = destination;
-    peer.told_destination = told_destination;
+    peer.told = told;
     peer.checks_only = seen.alpn.iter().any(|name| name == HEALTH_CHECK_ALPN.as_bytes());
     peer.server_name = seen.server_name;
     let (mut io, mut first, h2) = match &chain.tls {
@@ -231,7 +230,7 @@ async fn shake(
     stream: Prefixed<TcpStream>,
     mut handshake: Option<Place>,
 ) -> Option<(Stream, Option<bool>)> {
-    let (drain, remote) = (Rc::clone(&peer.drain), peer.remote);
+    let (drain, remote) = (Rc::clone(&peer.drain), peer.remote());
     let config = match worker.server_configs.get(wanted, worker.credentials().as_ref()) {
         Ok(config) => config,
         Err(error) => {

@@ -15,6 +15,7 @@ use weft_routing::{
     FilterChain, HttpConfig, Listener, NetworkFilter, Rbac, Route, authorize, table::BoundRoutes,
 };
 use weft_telemetry::buckets::{SeriesId, SeriesKey};
+use weft_wire::proxy_protocol::Addresses;
 
 use crate::{
     access_log::AccessLog,
@@ -29,15 +30,13 @@ use crate::{
 /// What is known of a connection, for all of its requests.
 pub struct Peer {
     pub worker: Rc<Worker>,
-    /// For whom the connection is: its other end, or whom its PROXY header names.
-    pub remote: SocketAddr,
     /// The connection's other end.
     pub direct: SocketAddr,
+    /// For whom it is, as its PROXY header says; few have one, and each that is idle pays for what it could hold.
+    pub told: Option<Box<Addresses>>,
     pub local: SocketAddr,
     /// Where the caller wanted to go before a redirect, else `local`.
     pub destination: SocketAddr,
-    /// Where a PROXY header says that the caller had gone.
-    pub told_destination: Option<SocketAddr>,
     pub server_name: Option<String>,
     /// The verified SPIFFE id.
     pub principal: Option<String>,
@@ -83,11 +82,10 @@ impl Peer {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Peer {
             access_logs: access_logs(worker, chain),
-            remote: nowhere,
             direct: nowhere,
+            told: None,
             local: nowhere,
             destination: nowhere,
-            told_destination: None,
             server_name: None,
             principal: None,
             caller: worker.series.borrow_mut().caller(""),
@@ -166,7 +164,7 @@ impl Peer {
             let verdict = authorize::decide(rules, &input);
             if !verdict.allow {
                 tracing::info!(
-                    remote = %self.remote,
+                    remote = %self.remote(),
                     principal = self.principal.as_deref().unwrap_or(""),
                     policy = verdict.policy_name().unwrap_or("none allows it"),
                     "a connection is denied"
@@ -201,6 +199,11 @@ impl Peer {
         &self.listener
     }
 
+    /// For whom the connection is: its other end, or whom its PROXY header names.
+    pub fn remote(&self) -> SocketAddr {
+        self.told.as_ref().map_or(self.direct, |told| told.source)
+    }
+
     /// Where the caller wanted to go before it was redirected here.
     pub fn original(&self) -> Option<SocketAddr> {
         (self.destination != self.local).then_some(self.destination)
@@ -216,7 +219,7 @@ impl Peer {
         }
         if !verdict.allow || verdict.policy.is_some() {
             let principal = self.principal.as_deref().unwrap_or("");
-            tracing::info!(remote = %self.remote, principal, policy, allow = verdict.allow, "audit");
+            tracing::info!(remote = %self.remote(), principal, policy, allow = verdict.allow, "audit");
         }
     }
 
@@ -237,8 +240,8 @@ impl Peer {
             principal: self.principal.as_deref(),
             authenticated: self.principal.is_some(),
             direct_ip: self.direct.ip(),
-            source_ip: self.remote.ip(),
-            remote_ip: self.remote.ip(),
+            source_ip: self.remote().ip(),
+            remote_ip: self.remote().ip(),
             destination_ip: self.destination.ip(),
             destination_port: self.destination_port(),
             server_name: self.server_name.as_deref(),

@@ -473,7 +473,7 @@ impl RequestRecord {
             upstream_cluster: self.cluster.as_ref().map_or("", |labels| &labels.name),
             upstream_transport_failure_reason: &fields.transport_failure,
             upstream_attempts: self.tries,
-            downstream_remote_address: Some(peer.remote),
+            downstream_remote_address: Some(peer.remote()),
             downstream_local_address: Some(peer.local),
             requested_server_name: peer.server_name.as_deref().unwrap_or(""),
             downstream_peer_uri_san: peer.principal.as_deref().unwrap_or(""),

@@ -32,7 +32,7 @@ pub fn say_who_called(headers: &mut HeaderMap, peer: &Peer, config: &HttpConfig)
     }
     client_cert(headers, peer, config.forward_client_cert);
     if config.use_remote_address && !config.skip_xff_append {
-        append(headers, X_FORWARDED_FOR, &peer.remote.ip().to_string());
+        append(headers, X_FORWARDED_FOR, &peer.remote().ip().to_string());
     }
     headers
         .entry(X_FORWARDED_PROTO)
@@ -98,7 +98,7 @@ pub fn on_response(headers: &mut HeaderMap, config: &HttpConfig, record: &Reques
 
 /// The client, as far as the configuration trusts those who forwarded its request.
 pub fn trusted_address(headers: &HeaderMap, peer: &Peer, config: &HttpConfig) -> IpAddr {
-    let direct = peer.remote.ip();
+    let direct = peer.remote().ip();
     // Whoever is connected to an edge is the client, unless some trusted proxies stand before it.
     let from_right = match (config.use_remote_address, config.xff_trusted_hops) {
         (true, 0) => return direct,

@@ -89,6 +89,6 @@ fn on_flood(peer: &Rc<Peer>) -> OnFlood {
         let counter =
             meters::http2_floods(&peer.worker.settings.registry, peer.listener_name(), flood.label());
         peer.worker.shard.borrow_mut().add(counter, 1);
-        tracing::info!(remote = %peer.remote, %flood, "an HTTP/2 connection is ended");
+        tracing::info!(remote = %peer.remote(), %flood, "an HTTP/2 connection is ended");
     })
 }

@@ -356,8 +356,8 @@ pub fn edit(
     apply_edits(edits, headers, &|part, out| {
         let text = match part {
             EditPart::Text(text) => text.to_string(),
-            EditPart::DownstreamRemoteAddress => peer.remote.to_string(),
-            EditPart::DownstreamRemoteAddressWithoutPort => peer.remote.ip().to_string(),
+            EditPart::DownstreamRemoteAddress => peer.remote().to_string(),
+            EditPart::DownstreamRemoteAddressWithoutPort => peer.remote().ip().to_string(),
             EditPart::DownstreamLocalAddress => peer.local.to_string(),
             EditPart::DownstreamPeerUriSan => peer.principal.clone().unwrap_or_default(),
             EditPart::UpstreamHost => upstream.map(|address| address.to_string()).unwrap_or_default(),

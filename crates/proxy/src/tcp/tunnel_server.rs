@@ -69,7 +69,7 @@ where
     match timeout(HEAD_TIMEOUT, poll_fn(|cx| connection.poll_greeted(cx))).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
-            tracing::debug!(remote = %peer.remote, %error, "a connection of tunnels did not begin");
+            tracing::debug!(remote = %peer.remote(), %error, "a connection of tunnels did not begin");
             return;
         }
         Err(_) => return,
@@ -90,7 +90,7 @@ where
                 // One that nobody has begun with is its caller's to count. A head that is too large is reset.
                 Some(Ok(Accepted::TakenBack(_) | Accepted::Open(Err(_), ..))) => {}
                 Some(Err(error)) => {
-                    tracing::debug!(remote = %peer.remote, %error, "a connection of tunnels broke");
+                    tracing::debug!(remote = %peer.remote(), %error, "a connection of tunnels broke");
                     return;
                 }
                 None => return,
@@ -192,7 +192,7 @@ async fn open(peer: &Rc<Peer>, parts: &Parts, record: &mut RequestRecord) -> Res
     };
     if let Some(policy) = denied {
         peer.worker.shard.borrow_mut().add(peer.meters.denied, 1);
-        tracing::info!(remote = %peer.remote, principal = peer.principal, %policy, "a tunnel is denied");
+        tracing::info!(remote = %peer.remote(), principal = peer.principal, %policy, "a tunnel is denied");
         let details = Details::Denied(policy);
         return Err(Some(Refusal { status: StatusCode::FORBIDDEN, flags: flags::DENIED, details }));
     }

@@ -108,8 +108,8 @@ impl Dial {
 
     /// The connection is for this caller alone, and its PROXY header says so.
     pub fn for_caller(self, peer: &Peer) -> Dial {
-        let destination = peer.told_destination.unwrap_or(peer.destination);
-        let addresses = Addresses { source: peer.remote, destination };
+        let addresses = peer.told.as_deref().copied();
+        let addresses = addresses.unwrap_or(Addresses { source: peer.direct, destination: peer.destination });
         Dial { header: self.header.map(|(version, _)| (version, Some(addresses))), ..self }
     }
 
