@@ -87,7 +87,7 @@ pub struct Node {
     /// The workload's name; `None` takes the one in the state directory, or makes one.
     pub name: Option<String>,
     pub labels: BTreeMap<String, String>,
-    /// Where other members reach this proxy, and where its listeners are.
+    /// Where other members reach this proxy.
     pub address: IpAddr,
     /// Where the app listens.
     pub app_address: IpAddr,
@@ -171,8 +171,9 @@ pub enum XdsMode {
 /// Where to listen; port 0 lets the kernel choose.
 #[derive(Debug, Clone)]
 pub struct PortsWanted {
-    pub outbound: Option<u16>,
-    pub inbound: Option<u16>,
+    /// Who reaches it calls others as this workload: loopback, unless a firewall stands before it.
+    pub outbound: Option<SocketAddr>,
+    pub inbound: Option<SocketAddr>,
     pub admin: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
 }
@@ -180,8 +181,8 @@ pub struct PortsWanted {
 impl Default for PortsWanted {
     fn default() -> Self {
         PortsWanted {
-            outbound: Some(15001),
-            inbound: Some(15006),
+            outbound: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 15001))),
+            inbound: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 15006))),
             admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 15000))),
             metrics: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 15020))),
         }

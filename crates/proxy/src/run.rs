@@ -280,10 +280,9 @@ struct Opened {
 fn open_ports(config: &Config, before: &Places) -> Result<Opened, PortTaken> {
     let mut ports = Ports::default();
     let mut traffic = Vec::new();
-    let own = |port: Option<u16>, before: Option<SocketAddr>, purpose| {
-        let Some(port) = port else { return Ok(None) };
-        let address = SocketAddr::new(config.node.address, port);
-        if let Some(before) = before.filter(|before| port == 0 && before.ip() == address.ip())
+    let own = |address: Option<SocketAddr>, before: Option<SocketAddr>, purpose| {
+        let Some(address) = address else { return Ok(None) };
+        if let Some(before) = before.filter(|before| address.port() == 0 && before.ip() == address.ip())
             && let Ok(reserved) = reserve(before, purpose)
         {
             return Ok(Some(reserved));

@@ -121,7 +121,8 @@ pub fn node(node: &Node, workload: &str, ports: &Ports) -> XdsNode {
         ("namespace", text(&node.namespace)),
         ("service", text(&node.service)),
         ("kind", text(&node.kind)),
-        ("address", text(&node.address.to_string())),
+        // Where its listener for other members is, which need not be the address that they use.
+        ("address", text(&ports.inbound.map_or(node.address, |inbound| inbound.ip()).to_string())),
         ("app_address", text(&node.app_address.to_string())),
         ("version", text(VERSION)),
         // Private keys come to those only who say that they take them.

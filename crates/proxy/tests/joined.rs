@@ -73,7 +73,7 @@ async fn proxy_joins_serves_measures_and_leaves() {
     });
     config.node.labels.insert("version".to_owned(), "v2".to_owned());
     let any = Some("127.0.0.1:0".parse().unwrap());
-    config.ports = PortsWanted { outbound: Some(0), inbound: Some(0), admin: any, metrics: any };
+    config.ports = PortsWanted { outbound: any, inbound: any, admin: any, metrics: any };
     config.drain = weft_proxy::Drain { delay: Duration::ZERO, timeout: Duration::from_secs(2) };
     config.signals = false;
     let stop = config.stop.clone();

@@ -54,6 +54,27 @@ fn socket(name: &str, config: envoy_types::pb::google::protobuf::Any) -> core::T
     }
 }
 
+/// Members write no headers: those who are at such addresses call in vain.
+fn shut_out(made: &mut Made<'_>, from: &BTreeSet<IpNet>) {
+    let own = made.view.workload.as_str();
+    let mut members = made.snapshot.instances.values().filter(|instance| {
+        instance.name != own
+            && instance.identity.is_some()
+            && from.iter().any(|net| net.contains(&instance.address))
+    });
+    let Some(first) = members.next() else { return };
+    let others = match members.count() {
+        0 => String::new(),
+        others => format!(" and {others} more"),
+    };
+    let message = format!(
+        "acceptProxyProtocol.from covers {}/{} at {}{others}: their calls to {own} begin with no PROXY header and are refused",
+        first.namespace, first.name, first.address
+    );
+    let object = format!("Service {}", made.view.id());
+    made.found("WFT0918", Severity::Warning, object, message, "name the balancers' own addresses");
+}
+
 /// The filter that takes headers from whom the policies of these Services name, if they name anybody.
 pub fn believed<'a>(
     made: &mut Made<'_>,
@@ -83,6 +104,7 @@ pub fn believed<'a>(
         made.found("WFT0917", Severity::Warning, object, message, hint);
         return None;
     }
+    shut_out(made, &from);
     let config = ProxyProtocol {
         from: from.iter().map(|net| cidr(net.addr(), u32::from(net.prefix_len()))).collect(),
     };

@@ -112,6 +112,9 @@ table! {
     WFT0917 Warning "A proxy can't tell whose PROXY header to believe"
         "It takes none: a connection that begins with one is closed, or, on a TCP port in the clear, handed to the app with it."
         "Put a Weft proxy of this version before the app, or remove acceptProxyProtocol.";
+    WFT0918 Warning "PROXY headers are wanted from addresses where members are"
+        "Members write none: their calls to this workload are refused, at every port."
+        "Name only the balancers in acceptProxyProtocol.from, such as 192.0.2.7/32.";
     WFT0920 Warning "A policy names methods or paths on a port that does not speak HTTP"
         "An allow never matches there; a deny always does."
         "Give the rule the ports that speak HTTP, or give the port its appProtocol.";

@@ -125,7 +125,7 @@ pub fn be_one_if_told() {
         config.lkg_age_max = Duration::from_millis(age.parse().unwrap());
     }
     let any = Some("127.0.0.1:0".parse().unwrap());
-    config.ports = PortsWanted { outbound: Some(0), inbound: Some(0), admin: any, metrics: any };
+    config.ports = PortsWanted { outbound: any, inbound: any, admin: any, metrics: any };
     config.drain = Drain { delay: Duration::ZERO, timeout: Duration::from_secs(1) };
     config.on_ready = Some(Box::new(|ports| {
         let all = [ports.outbound, ports.inbound, ports.admin, ports.metrics];

@@ -65,7 +65,7 @@ struct EnvoyArgs {
     /// The port for traffic from other members.
     #[arg(long, default_value_t = 15006, value_parser = clap::value_parser!(u16).range(1..))]
     inbound: u16,
-    /// The port for the app's own calls.
+    /// The port for the app's own calls, at --address if that is loopback, else at 127.0.0.1.
     #[arg(long, default_value_t = 15001, value_parser = clap::value_parser!(u16).range(1..))]
     outbound: u16,
     /// Envoy's admin address.
@@ -143,7 +143,7 @@ fn envoy(args: &EnvoyArgs, trust_domain: &str) -> anyhow::Result<Value> {
         "node": node(&args.who, "envoy", json!({
             "address": args.address.to_string(),
             "inbound_port": args.inbound,
-            "outbound_address": format!("{}:{}", args.address, args.outbound),
+            "outbound_address": SocketAddr::new(super::proxy::near(args.address), args.outbound).to_string(),
             "app_address": args.app_address.to_string(),
         })),
         "admin": {"address": {"socket_address": {"address": args.admin.ip().to_string(), "port_value": args.admin.port()}}},

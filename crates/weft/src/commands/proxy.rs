@@ -9,13 +9,16 @@ use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use weft_proxy::agent::AgentConfig;
-use weft_proxy::config::{AppPort, Config, Control, Limits, Locality};
+use weft_proxy::config::{AppPort, Config, Control, Limits, Locality, PortsWanted};
 
 use super::usage;
 
 mod datagrams;
 
 use datagrams::{DATAGRAMS_MAX, DatagramPort};
+
+const OUTBOUND_PORT: u16 = 15001;
+const INBOUND_PORT: u16 = 15006;
 
 /// What a proxy and an agent share: who they are and whom they join.
 #[derive(Args)]
@@ -38,9 +41,9 @@ struct Member {
     /// A label of the workload, KEY=VALUE, such as version=v2; may be repeated.
     #[arg(long = "label", value_name = "K=V")]
     labels: Vec<String>,
-    /// The address that other members reach this one at.
-    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    address: IpAddr,
+    /// The address that other members reach this one at (default: of --inbound where there is one, else 127.0.0.1).
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
     /// Where it runs: REGION[/ZONE[/SUBZONE]].
     #[arg(long, value_name = "PLACE", env = "WEFT_LOCALITY")]
     locality: Option<String>,
@@ -77,11 +80,12 @@ pub struct ProxyArgs {
     workers: Option<usize>,
     #[command(flatten)]
     limits: LimitArgs,
-    /// The app's own calls go to this address.
-    #[arg(long, value_name = "ADDRESS")]
+    /// The app's own calls go to this address (default: port 15001 of --address if that is loopback, else of
+    /// 127.0.0.1). Whoever reaches it calls others as this workload: keep strangers away from any other address.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "bootstrap")]
     outbound: Option<SocketAddr>,
-    /// Traffic from other members comes to this address.
-    #[arg(long, value_name = "ADDRESS")]
+    /// Traffic from other members comes to this address (default: port 15006 of --address).
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "bootstrap")]
     inbound: Option<SocketAddr>,
     /// The app's datagrams to [ADDRESS:]PORT go to a port with protocol udp of the ExternalService NAME; may be
     /// repeated (ADDRESS: --address if that is loopback, else 127.0.0.1). They are not encrypted.
@@ -159,8 +163,10 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     let state = super::state_dir(args.member.state.as_ref());
     let mut config = match &args.bootstrap {
         Some(path) => weft_proxy::bootstrap::load(path, state)?,
-        None => joined(&args.member, state)?,
+        None => joined(&args.member, args.inbound, state)?,
     };
+    let address = config.node.address;
+    let near = near(address);
     let sidecar = args.bootstrap.is_none();
     config.workers = args.workers.unwrap_or_else(|| weft_proxy::cpus::workers(sidecar).max(1));
     config.limits = Limits {
@@ -170,8 +176,6 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         connections_per_source: args.limits.max_connections_per_source,
         release_memory: Some(crate::allocator::release),
     };
-    let address = args.member.address;
-    let near = if address.is_loopback() { address } else { IpAddr::V4(Ipv4Addr::LOCALHOST) };
     config.node.app_address = args.app_address.unwrap_or(near);
     if args.datagrams.len() > DATAGRAMS_MAX {
         return Err(usage(format!(
@@ -190,16 +194,7 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
         config.node.datagrams.push(wanted);
     }
     if args.bootstrap.is_none() {
-        config.ports.admin = Some(args.admin);
-        config.ports.metrics = Some(args.metrics);
-    }
-    if let Some(outbound) = args.outbound {
-        config.ports.outbound = Some(outbound.port());
-        config.node.address = outbound.ip();
-    }
-    if let Some(inbound) = args.inbound {
-        config.ports.inbound = Some(inbound.port());
-        config.node.address = inbound.ip();
+        config.ports = listeners(&args, address);
     }
     if args.print_ports {
         config.on_ready = Some(Box::new(|ports| {
@@ -210,7 +205,35 @@ pub fn run(args: ProxyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn joined(member: &Member, state: PathBuf) -> anyhow::Result<Config> {
+/// Where others reach this member, when they are told nothing else.
+fn reached_at(told: Option<IpAddr>, inbound: Option<SocketAddr>) -> anyhow::Result<IpAddr> {
+    match (told, inbound.map(|inbound| inbound.ip())) {
+        (Some(told), _) if told.is_unspecified() => Err(usage(format!(
+            "--address {told}: nobody is reached there; write the address that others use"
+        ))),
+        (None, Some(inbound)) if inbound.is_unspecified() => Err(usage(format!(
+            "--inbound takes traffic at every address: say with --address which one others use, not {inbound}"
+        ))),
+        (Some(address), _) | (None, Some(address)) => Ok(address),
+        (None, None) => Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+    }
+}
+
+fn listeners(args: &ProxyArgs, address: IpAddr) -> PortsWanted {
+    PortsWanted {
+        outbound: Some(args.outbound.unwrap_or(SocketAddr::new(near(address), OUTBOUND_PORT))),
+        inbound: Some(args.inbound.unwrap_or(SocketAddr::new(address, INBOUND_PORT))),
+        admin: Some(args.admin),
+        metrics: Some(args.metrics),
+    }
+}
+
+/// Where only this machine reaches what listens.
+pub(super) fn near(address: IpAddr) -> IpAddr {
+    if address.is_loopback() { address } else { IpAddr::V4(Ipv4Addr::LOCALHOST) }
+}
+
+fn joined(member: &Member, inbound: Option<SocketAddr>, state: PathBuf) -> anyhow::Result<Config> {
     let Some(service) = &member.service else {
         return Err(usage("which service is this? give --service NAME, or a bootstrap with -c FILE"));
     };
@@ -221,7 +244,7 @@ fn joined(member: &Member, state: PathBuf) -> anyhow::Result<Config> {
     };
     let mut config = Config::new(&member.namespace, service, state);
     config.node.name.clone_from(&member.name);
-    config.node.address = member.address;
+    config.node.address = reached_at(member.address, inbound)?;
     config.node.labels = labels(&member.labels)?;
     config.node.ports = member.ports.iter().map(|text| port(text)).collect::<anyhow::Result<_>>()?;
     config.node.locality = locality(member.locality.as_deref());
@@ -294,7 +317,7 @@ fn locality(text: Option<&str>) -> Locality {
 
 pub fn run_agent(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let state = super::state_dir(args.member.state.as_ref());
-    let config = joined(&args.member, state)?;
+    let config = joined(&args.member, None, state)?;
     let Some(control) = config.control else {
         return Err(usage("which control plane? give --control https://HOST:7701"));
     };
@@ -386,6 +409,38 @@ mod tests {
         }
         let taken = ProxyLine::try_parse_from(["proxy", "--workers", "3", "--memory-limit", "64Mi"]).unwrap();
         assert_eq!((taken.args.workers, taken.args.limits.memory_limit), (Some(3), Some(64 << 20)));
+    }
+
+    #[test]
+    fn what_goes_out_is_taken_on_loopback() {
+        for (line, listeners) in [
+            (&[][..], Ok("127.0.0.1 127.0.0.1:15001 127.0.0.1:15006")),
+            (&["--address", "10.0.0.5"], Ok("10.0.0.5 127.0.0.1:15001 10.0.0.5:15006")),
+            (&["--address", "127.0.0.7"], Ok("127.0.0.7 127.0.0.7:15001 127.0.0.7:15006")),
+            (&["--inbound", "10.0.0.5:80"], Ok("10.0.0.5 127.0.0.1:15001 10.0.0.5:80")),
+            (
+                &["--inbound", "10.0.0.5:80", "--outbound", "10.0.0.6:81"],
+                Ok("10.0.0.5 10.0.0.6:81 10.0.0.5:80"),
+            ),
+            (
+                &["--inbound", "0.0.0.0:0", "--address", "192.0.2.1"],
+                Ok("192.0.2.1 127.0.0.1:15001 0.0.0.0:0"),
+            ),
+            (&["--inbound", "[::]:80"], Err("say with --address which one others use, not ::")),
+            (&["--address", "0.0.0.0"], Err("--address 0.0.0.0: nobody is reached there")),
+        ] {
+            let args =
+                ProxyLine::try_parse_from([&["proxy"], line].concat()).unwrap_or_else(|e| panic!("{e}")).args;
+            let got = super::reached_at(args.member.address, args.inbound).map(|address| {
+                let ports = super::listeners(&args, address);
+                format!("{address} {} {}", ports.outbound.unwrap(), ports.inbound.unwrap())
+            });
+            match (got, listeners) {
+                (Ok(got), Ok(wanted)) => assert_eq!(got, wanted, "{line:?}"),
+                (Err(said), Err(words)) => assert!(said.to_string().contains(words), "{line:?}: {said}"),
+                (got, wanted) => panic!("{line:?}: {got:?}, not {wanted:?}"),
+            }
+        }
     }
 
     #[test]

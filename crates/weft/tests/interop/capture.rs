@@ -80,7 +80,8 @@ impl Wire {
             "be1",
             "10.203.0.2",
             &format!("https://10.203.2.1:{xds}"),
-            &["--port", &app],
+            // Not where it is reached: as behind a translated address.
+            &["--port", &app, "--inbound", "0.0.0.0:15006"],
         );
         let fe = wire.proxy(&wire.fe, "fe", "10.203.0.1", &format!("https://10.203.1.1:{xds}"), &[]);
         wire._processes.extend([be1, fe]);
@@ -142,7 +143,7 @@ impl Wire {
     fn request(&self, marker: &str) -> Option<u16> {
         let (target, headers) = (format!("http://be1/{marker}"), [("x-marker", marker)]);
         let call = || {
-            http::send("10.203.0.1:15001", "POST", &target, &headers, marker).ok().map(|answer| answer.status)
+            http::send("127.0.0.1:15001", "POST", &target, &headers, marker).ok().map(|answer| answer.status)
         };
         self.fe.inside(call).unwrap()
     }
@@ -165,6 +166,12 @@ fn tshark_sees_only_tls_1_3_between_two_proxies_and_plaintext_when_mtls_is_off()
     eventually("fe reaches be1", Duration::from_secs(15), || {
         (wire.request("first") == Some(200)).then_some(())
     });
+    let stranger = || std::net::TcpStream::connect("10.203.0.1:15001").map(|_| ()).map_err(|e| e.kind());
+    assert_eq!(
+        wire._be1.inside(stranger).unwrap(),
+        Err(std::io::ErrorKind::ConnectionRefused),
+        "nobody else on the network calls as fe"
+    );
     let before = wire.origin.served();
     for _ in 0..REQUESTS {
         assert_eq!(wire.request(&secret), Some(200));

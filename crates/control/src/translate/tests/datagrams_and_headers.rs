@@ -123,6 +123,29 @@ fn the_apps_own_proxy_writes_headers_and_believes_whom_the_policy_names() {
 }
 
 #[test]
+fn members_who_would_be_shut_out_are_named() {
+    let [service, workload] = db("weft");
+    let identity = "spiffe://mesh.internal/ns/default/sa/fe";
+    let fe = json!({"service": "fe", "address": "192.0.2.9", "identity": identity, "inboundPort": 15006});
+    let of = |from: &str| {
+        let spec = json!({"targetRefs": [{"name": "db"}], "acceptProxyProtocol": {"from": [from]}});
+        let snapshot = snapshot(&[
+            service.clone(),
+            workload.clone(),
+            (Kind::Workload, "fe-1", fe.clone()),
+            (Kind::TrafficPolicy, "db", spec),
+        ]);
+        let view = ProxyView { service: "db".into(), workload: "db-1".into(), ..view(ProxyKind::Weft) };
+        let made = for_view(&snapshot, &view);
+        made.findings.iter().map(|found| format!("{} {}", found.code, found.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(of("192.0.2.0/29"), [""; 0]);
+    let found = of("192.0.2.0/28");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("WFT0918 ") && found[0].contains("default/fe-1 at 192.0.2.9:"), "{found:?}");
+}
+
+#[test]
 fn without_a_policy_nobody_is_believed_and_no_header_is_written() {
     let snapshot = with_policy(json!({"targetRefs": [{"name": "db"}], "timeouts": {"connect": "1s"}}));
     let view = ProxyView { service: "db".into(), workload: "db-1".into(), ..view(ProxyKind::Weft) };
