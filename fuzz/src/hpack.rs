@@ -64,8 +64,8 @@ fn sent_on(encoder: &mut Encoder, fields: &[Field]) -> Vec<u8> {
 }
 
 pub fn hpack(data: &[u8]) {
-    let (mut first, mut second) = (Decoder::new(TABLE_BYTES), new_other());
-    let (mut encoder, mut third, mut fourth) = (Encoder::new(), Decoder::new(TABLE_BYTES), new_other());
+    let (mut first, mut second) = (Decoder::new(), new_other());
+    let (mut encoder, mut third, mut fourth) = (Encoder::new(), Decoder::new(), new_other());
     for (table, block) in blocks(data) {
         let (mut fields, mut sizes) = (Vec::new(), Vec::new());
         let read = first.decode(block, |field, bytes| {

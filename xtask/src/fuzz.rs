@@ -145,6 +145,7 @@ fn one(program: &Path, name: &str, bytes_max: &str, seconds: u64) -> anyhow::Res
     let mut child = Command::new(program)
         .arg(format!("-max_len={bytes_max}"))
         .arg(format!("-timeout={INPUT_SECONDS_MAX}"))
+        .arg(format!("-report_slow_units={INPUT_SECONDS_MAX}"))
         .arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}"))
         .arg(format!("-artifact_prefix={}/", found.display()))
         .args([&corpus, &seeds, &found])

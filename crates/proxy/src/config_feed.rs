@@ -10,8 +10,10 @@
 
 mod datagrams;
 mod decoded;
+mod publish;
 mod restored;
 mod sockets;
+mod update;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,24 +24,21 @@ use std::{
 
 use weft_routing::{
     Cluster, Endpoints, Listener, RouteConfig, Strictness,
-    table::{Inconsistency, References, RoutingTable, Staged},
+    table::{RoutingTable, Staged},
 };
 use weft_xds::{
     Resource,
-    client::{Event, Handler, Names, Subscriber, Update},
+    client::{Event, Handler, Subscriber, Update},
 };
 
 use crate::{
-    live::Published,
     lkg,
     net::Reserved,
     upstream::limits::SharedCounts,
-    worker::{Command, Mailbox, Role},
+    worker::{Mailbox, Role},
 };
 
 pub use decoded::nack;
-
-use decoded::Decoded;
 
 /// How long a set that names what is not there waits before it is used all the same.
 pub const DANGLING_GRACE: Duration = Duration::from_secs(5);
@@ -269,214 +268,6 @@ impl ConfigFeed {
             state.publish(true);
         }
     }
-}
-
-impl State {
-    fn apply(&mut self, type_url: &str, update: &Update) -> Result<(), String> {
-        let kind = KINDS
-            .into_iter()
-            .chain([weft_xds::SDS])
-            .find(|known| *known == type_url)
-            .ok_or_else(|| format!("{type_url}: a type that this proxy did not ask for"))?;
-        let fresh: Vec<&Arc<Resource>> = update
-            .added
-            .iter()
-            .filter(|resource| {
-                let held = self.received.get(&(kind, Arc::from(resource.name.as_str())));
-                held.is_none_or(|held| held.version != resource.version)
-            })
-            .collect();
-        let decoded = Decoded::of(kind, &fresh, self.strictness)?;
-        if let Decoded::Listeners(listeners) = &decoded {
-            self.addresses_differ(listeners, update)?;
-            self.bind(listeners)?;
-        }
-        let short = match &decoded {
-            Decoded::Endpoints(endpoints) if !self.dirty && !update.full && update.removed.is_empty() => {
-                Some(endpoints.clone())
-            }
-            _ => None,
-        };
-        self.commit(decoded);
-        for resource in fresh.iter().filter(|_| kind != weft_xds::SDS) {
-            self.received.insert((kind, Arc::from(resource.name.as_str())), Arc::clone(resource));
-        }
-        self.remove(kind, update);
-        for resource in &update.added {
-            self.unconfirmed.remove(&(kind, Arc::from(resource.name.as_str())));
-        }
-        self.status.versions.insert(weft_xds::types::short(kind).to_owned(), update.version.clone());
-        self.subscribe();
-        match short {
-            Some(endpoints) if self.table.is_some() && self.staged.missing() == Default::default() => {
-                for endpoints in endpoints {
-                    self.table = self
-                        .table
-                        .as_ref()
-                        .map(|table| table.with_endpoints(&endpoints.name, Some(Arc::clone(&endpoints))));
-                }
-                self.send_table();
-            }
-            _ => {
-                self.dirty = true;
-                self.publish(false);
-            }
-        }
-        self.confirmed = self.confirmed_now().or(self.confirmed);
-        Ok(())
-    }
-
-    fn commit(&mut self, decoded: Decoded) {
-        let staged = &mut self.staged;
-        match decoded {
-            Decoded::Clusters(all) => {
-                staged.clusters.extend(all.into_iter().map(|one| (one.name.clone(), one)))
-            }
-            Decoded::Endpoints(all) => {
-                staged.endpoints.extend(all.into_iter().map(|one| (one.name.clone(), one)))
-            }
-            Decoded::Listeners(all) => {
-                staged.listeners.extend(all.into_iter().map(|one| (one.name.clone(), one)))
-            }
-            Decoded::Routes(all) => staged.routes.extend(all.into_iter().map(|one| (one.name.clone(), one))),
-            Decoded::Secrets(all) => staged
-                .secrets
-                .extend(all.into_iter().map(|one| (one.name.clone(), Some(Arc::clone(&one.certificate))))),
-        }
-    }
-
-    fn remove(&mut self, kind: &'static str, update: &Update) {
-        let stays = stays(update);
-        let staged = &mut self.staged;
-        match kind {
-            weft_xds::CDS => staged.clusters.retain(|name, _| stays(name)),
-            weft_xds::EDS => staged.endpoints.retain(|name, _| stays(name)),
-            weft_xds::LDS => staged.listeners.retain(|name, _| stays(name)),
-            // Gone is gone: what names it gets no more connections, and holds up nothing.
-            weft_xds::SDS => {
-                for (_, secret) in staged.secrets.iter_mut().filter(|(name, _)| !stays(name)) {
-                    *secret = None;
-                }
-            }
-            _ => staged.routes.retain(|name, _| stays(name)),
-        }
-        self.received.retain(|(of, name), _| *of != kind || stays(name));
-        self.unconfirmed.retain(|(of, name)| *of != kind || stays(name));
-    }
-
-    /// Drops what nothing names any more, also as it came: should it be named again, it must be read again.
-    fn prune(&mut self) {
-        self.staged.prune();
-        let staged = &self.staged;
-        let kept = |kind: &str, name: &Arc<str>| match kind {
-            weft_xds::EDS => staged.endpoints.contains_key(name),
-            weft_xds::RDS => staged.routes.contains_key(name),
-            _ => true,
-        };
-        self.received.retain(|(kind, name), _| kept(kind, name));
-        self.unconfirmed.retain(|(kind, name)| kept(kind, name));
-    }
-
-    /// Asks for what the listeners and clusters name.
-    fn subscribe(&self) {
-        let Some(subscriber) = &self.subscriber else { return };
-        let references = self.staged.references();
-        let names =
-            |set: std::collections::BTreeSet<Arc<str>>| Names::only(set.iter().map(|name| name.to_string()));
-        subscriber.set(weft_xds::EDS, names(references.load_assignments));
-        subscriber.set(weft_xds::RDS, names(references.route_configs));
-        subscriber.set(weft_xds::SDS, names(references.secrets));
-    }
-
-    /// Sends a table if the staged set is whole. `dangling`: also if routes name clusters that are not there.
-    fn publish(&mut self, dangling: bool) {
-        let mut missing = self.staged.missing();
-        if dangling {
-            self.do_without(std::mem::take(&mut missing.secrets));
-        }
-        let warm = missing == References::default();
-        let found = self.staged.consistent().err().unwrap_or_default();
-        let usable = found.is_empty() || {
-            let only_clusters = found
-                .iter()
-                .all(|one| matches!(one, Inconsistency::Route { .. } | Inconsistency::Tcp { .. }));
-            if dangling && only_clusters {
-                for one in &found {
-                    tracing::warn!(%one, "the configuration is used although it names what is not there");
-                }
-            }
-            dangling && only_clusters
-        };
-        if self.staged.listeners.is_empty() || !warm || !usable {
-            self.dirty_since.get_or_insert_with(Instant::now);
-            return;
-        }
-        self.prune();
-        self.staged.bind_secrets();
-        let table = self.staged.build(self.table.as_ref());
-        self.resolved.retain(|name, _| self.staged.clusters.contains_key(name));
-        self.table = Some(table);
-        self.dirty = false;
-        self.dirty_since = None;
-        self.dangling = !found.is_empty();
-        self.send_table();
-        self.unbind();
-        self.hand_out_opened();
-    }
-
-    fn send_table(&mut self) {
-        let Some(table) = &self.table else { return };
-        let published = Arc::new(Published::new(table.clone(), self.resolved.clone(), &mut self.counts));
-        for worker in &self.workers {
-            worker.send(Command::Table(Arc::clone(&published)));
-        }
-        self.status.tables += 1;
-        self.changed.send_modify(|count| *count += 1);
-    }
-
-    /// Clusters that name these open no connections until they come.
-    fn do_without(&mut self, secrets: impl IntoIterator<Item = Arc<str>>) {
-        for name in secrets {
-            tracing::warn!(
-                secret = &*name,
-                "the secret is not here; clusters that show it get no connections until it comes"
-            );
-            self.staged.secrets.entry(name).or_default();
-        }
-    }
-
-    /// The server has not said a word of these: they count as empty, so that they do not hold up the rest.
-    fn give_up_waiting(&mut self, type_url: &str, names: &[String]) {
-        if type_url == weft_xds::SDS {
-            self.do_without(names.iter().map(|name| Arc::from(name.as_str())));
-            self.dirty = true;
-            self.publish(false);
-        }
-        if type_url == weft_xds::EDS {
-            for name in names {
-                tracing::warn!(name, "no endpoints came in time; the cluster starts empty");
-                let name: Arc<str> = Arc::from(name.as_str());
-                self.unconfirmed.remove(&(weft_xds::EDS, Arc::clone(&name)));
-                self.staged
-                    .endpoints
-                    .entry(Arc::clone(&name))
-                    .or_insert_with(|| Arc::new(no_endpoints(name)));
-            }
-            self.dirty = true;
-            self.publish(false);
-        }
-    }
-}
-
-fn no_endpoints(name: Arc<str>) -> Endpoints {
-    Endpoints { name, ..Endpoints::default() }
-}
-
-/// Whether a resource is still there after an update.
-fn stays(update: &Update) -> impl Fn(&Arc<str>) -> bool {
-    let named: HashSet<&str> = update.added.iter().map(|resource| resource.name.as_str()).collect();
-    let removed: HashSet<&str> = update.removed.iter().map(String::as_str).collect();
-    move |name| !removed.contains(&**name) && (!update.full || named.contains(&**name))
 }
 
 impl Handler for ConfigFeed {

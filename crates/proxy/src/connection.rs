@@ -3,21 +3,14 @@
 //! Whatever fails here closes the connection and is counted; an answer needs HTTP, and HTTP needs a chain. What later
 //! requests want to know of their connection is resolved once, into a [`Peer`].
 
+mod first_bytes;
+mod handshake;
+
 use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    net::TcpStream,
-    time::timeout,
-};
-use tokio_rustls::TlsAcceptor;
-use weft_identity::tls::Refusal;
-use weft_routing::{
-    ClientCertificate, Codec, ConnectionView, DownstreamTls, FilterChain, HttpConfig, Listener,
-    NetworkFilter, SanKind, TransportProtocol,
-};
-use weft_wire::{Progress, Protocol, tls_hello};
+use tokio::{net::TcpStream, time::timeout};
+use weft_routing::{ConnectionView, FilterChain, HttpConfig, NetworkFilter};
 
 use crate::{
     drain,
@@ -31,7 +24,7 @@ use crate::{
         original_dst::original_dst,
         proxy_header::{self, Unread},
     },
-    overload::{connections::Slot, crowd::Place},
+    overload::connections::Slot,
     peer::Peer,
     record::{Details, Kind, RequestRecord},
     tcp,
@@ -39,22 +32,17 @@ use crate::{
     worker::{Role, Worker},
 };
 
-/// For the first bytes and for the handshake.
-const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
-const TLS_TIMEOUT: Duration = Duration::from_secs(5);
+pub use first_bytes::read_more;
+
+use first_bytes::{first_bytes_timeout, inspect, takes_h2};
+use handshake::{pushed_out, shake, tls_failed};
+
 /// How often a draining connection is looked at, and how many silent looks end it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 const SILENT_LOOKS: u32 = 5;
 
 /// A client's bytes, plain or TLS, for whatever takes them.
 type Stream = Box<dyn Io + Send>;
-
-/// What the first bytes said.
-struct Seen {
-    transport: TransportProtocol,
-    server_name: Option<String>,
-    alpn: Vec<Vec<u8>>,
-}
 
 /// A connection that is about to be served.
 struct Opened {
@@ -220,84 +208,6 @@ async fn open(
     Some(Opened { peer, chain: Arc::clone(chain), io, first, h2, open })
 }
 
-/// The TLS handshake, and what its ALPN said of HTTP/2. `None` when the connection is over.
-async fn shake(
-    worker: &Worker,
-    listener: &Listener,
-    chain: &FilterChain,
-    wanted: &DownstreamTls,
-    peer: &mut Peer,
-    stream: Prefixed<TcpStream>,
-    mut handshake: Option<Place>,
-) -> Option<(Stream, Option<bool>)> {
-    let (drain, remote) = (Rc::clone(&peer.drain), peer.remote());
-    let config = match worker.server_configs.get(wanted, worker.credentials().as_ref()) {
-        Ok(config) => config,
-        Err(error) => {
-            tracing::warn!(%remote, %error, "a connection is refused");
-            tls_failed(worker, listener, "no_identity");
-            return None;
-        }
-    };
-    let handshake_timeout =
-        chain.transport_socket_connect_timeout.filter(|limit| !limit.is_zero()).unwrap_or(TLS_TIMEOUT);
-    let shaken = tokio::select! {
-        shaken = timeout(handshake_timeout, TlsAcceptor::from(config).accept(stream)) => shaken,
-        () = drain.out_of_patience() => return None,
-        () = pushed_out(&mut handshake) => {
-            tls_failed(worker, listener, "pushed_out");
-            return None;
-        }
-    };
-    drop(handshake);
-    let tls = match shaken {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => {
-            let reason = Refusal::of_io(&error).map_or("connection", |refusal| refusal.label());
-            tls_failed(worker, listener, reason);
-            tracing::info!(%remote, %error, reason, "a TLS handshake failed");
-            return None;
-        }
-        Err(_) => {
-            tls_failed(worker, listener, "timeout");
-            tracing::info!(%remote, "no TLS handshake in time");
-            return None;
-        }
-    };
-    let session = tls.get_ref().1;
-    peer.on_tls(session);
-    if !expected(&wanted.client, peer.principal.as_deref()) {
-        tls_failed(worker, listener, "other_id");
-        tracing::info!(%remote, principal = peer.principal, "the chain takes other identities");
-        return None;
-    }
-    let h2 = session.alpn_protocol().map(|name| name == b"h2");
-    Some((Box::new(tls), h2))
-}
-
-async fn pushed_out(handshake: &mut Option<Place>) {
-    match handshake {
-        Some(place) => place.pushed_out().await,
-        None => std::future::pending().await,
-    }
-}
-
-#[cold]
-fn tls_failed(worker: &Worker, listener: &Listener, reason: &'static str) {
-    let counter = meters::tls_failures(&worker.settings.registry, &listener.name, reason);
-    worker.shard.borrow_mut().add(counter, 1);
-}
-
-/// Whether the chain takes this identity, which is already known to be of our trust roots.
-fn expected(client: &ClientCertificate, principal: Option<&str>) -> bool {
-    let (ClientCertificate::Required(validation) | ClientCertificate::Optional(validation), Some(id)) =
-        (client, principal)
-    else {
-        return true;
-    };
-    validation.names.is_empty() || validation.names.iter().any(|name| name.fits(SanKind::Uri, id))
-}
-
 /// Asks the chain's network policies. A connection of TCP that they deny is a record by itself.
 fn is_admitted(peer: &Rc<Peer>, chain: &FilterChain) -> bool {
     let admitted = peer.admitted(chain);
@@ -310,25 +220,6 @@ fn is_admitted(peer: &Rc<Peer>, chain: &FilterChain) -> bool {
         }
     }
     admitted
-}
-
-/// Whether HTTP/2 is spoken; `None`: nothing was, in time.
-async fn takes_h2(
-    peer: &Peer,
-    config: &HttpConfig,
-    io: &mut Stream,
-    first: &mut BytesMut,
-    agreed: Option<bool>,
-) -> Option<bool> {
-    match (config.codec, agreed) {
-        (Codec::Http2, _) | (Codec::Auto, Some(true)) => Some(true),
-        (Codec::Http1, _) | (Codec::Auto, Some(false)) => Some(false),
-        // A client may open a connection long before it speaks.
-        (Codec::Auto, None) => tokio::select! {
-            h2 = timeout(h1::idle_timeout(config), speaks_h2(io, first)) => h2.ok()?.ok(),
-            () = peer.drain.out_of_patience() => None,
-        },
-    }
 }
 
 fn settings(peer: &Peer, config: &Arc<HttpConfig>) -> Settings {
@@ -376,82 +267,6 @@ async fn abandoned(peer: &Peer, silent: impl Fn(&Peer) -> bool) {
     while silent_looks < SILENT_LOOKS {
         tokio::time::sleep(LOOK_INTERVAL).await;
         silent_looks = if silent(peer) { silent_looks + 1 } else { 0 };
-    }
-}
-
-async fn speaks_h2<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io::Result<bool> {
-    loop {
-        match weft_wire::detect(first) {
-            Progress::Done(protocol) => return Ok(protocol == Protocol::Http2),
-            Progress::More if first.len() >= weft_wire::detect::LINE_BYTES_MAX => return Ok(false),
-            Progress::More => read_more(io, first).await?,
-        }
-    }
-}
-
-/// Looks at the first bytes if a chain's choice needs them.
-async fn inspect(listener: &Listener, stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Seen> {
-    let raw = || Seen { transport: TransportProtocol::RawBuffer, server_name: None, alpn: Vec::new() };
-    let chains = || listener.chains.iter().chain(&listener.default_chain);
-    let needed = listener.tls_inspector
-        || listener.http_inspector
-        || chains().any(|chain| {
-            let wants = &chain.matches;
-            wants.transport_protocol.is_some()
-                || !wants.server_names.is_empty()
-                || !wants.application_protocols.is_empty()
-        });
-    if !needed {
-        // A lone TLS chain needs no look: its handshake tells.
-        let tls = chains().all(|chain| chain.tls.is_some());
-        let transport = if tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
-        return Ok(Seen { transport, ..raw() });
-    }
-    match timeout(first_bytes_timeout(listener), look(stream, first)).await {
-        Ok(seen) => seen,
-        // The server speaks first, perhaps.
-        Err(_) if listener.continue_on_listener_filters_timeout => Ok(raw()),
-        Err(_) => Err(io::ErrorKind::TimedOut.into()),
-    }
-}
-
-fn first_bytes_timeout(listener: &Listener) -> Duration {
-    listener.listener_filters_timeout.filter(|limit| !limit.is_zero()).unwrap_or(FIRST_BYTES_TIMEOUT)
-}
-
-async fn look(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Seen> {
-    loop {
-        let plain = |alpn: &[u8]| Seen {
-            transport: TransportProtocol::RawBuffer,
-            server_name: None,
-            alpn: vec![alpn.to_vec()],
-        };
-        match weft_wire::detect(first) {
-            Progress::Done(Protocol::Http1) => return Ok(plain(b"http/1.1")),
-            Progress::Done(Protocol::Http2) => return Ok(plain(b"h2c")),
-            Progress::Done(Protocol::Other) => return Ok(Seen { alpn: Vec::new(), ..plain(b"") }),
-            Progress::Done(Protocol::Tls) => match tls_hello::parse(first) {
-                Ok(Progress::Done(hello)) => {
-                    return Ok(Seen {
-                        transport: TransportProtocol::Tls,
-                        server_name: hello.server_name,
-                        alpn: hello.alpn,
-                    });
-                }
-                Ok(Progress::More) => {}
-                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-            },
-            Progress::More => {}
-        }
-        read_more(stream, first).await?;
-    }
-}
-
-pub async fn read_more<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io::Result<()> {
-    first.reserve(2048);
-    match io.read_buf(first).await? {
-        0 => Err(io::ErrorKind::UnexpectedEof.into()),
-        _ => Ok(()),
     }
 }
 

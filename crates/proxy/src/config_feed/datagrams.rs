@@ -8,7 +8,7 @@ use std::{
 
 use weft_routing::Listener;
 
-use super::{State, stays};
+use super::{State, update::stays};
 use crate::worker::Command;
 use weft_xds::client::Update;
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use weft_routing::table::Staged;
 use weft_xds::Resource;
 
-use super::{Decoded, KINDS, State, no_endpoints};
+use super::{KINDS, State, decoded::Decoded, publish::no_endpoints};
 use crate::lkg;
 
 impl State {

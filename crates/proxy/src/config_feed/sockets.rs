@@ -11,7 +11,7 @@ use std::{
 use weft_routing::Listener;
 use weft_xds::client::Update;
 
-use super::{State, stays};
+use super::{State, update::stays};
 use crate::{
     net::{Reserved, reserve},
     worker::{Command, Role},

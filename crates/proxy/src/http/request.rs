@@ -3,22 +3,21 @@
 //! Read [`serve`] and stop there if you like. One canonical head is used for routing, authorization, the log and the
 //! bytes sent on, so that no two of them can see different requests. Every exit drops a [`RequestRecord`].
 
-use std::{borrow::Cow, rc::Rc, sync::Arc};
+mod canonical;
+
+use std::{rc::Rc, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION},
+    HeaderMap, HeaderValue, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
     request::Parts,
-    uri::PathAndQuery,
 };
 use http_body::Body as _;
-use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use weft_routing::{
-    EditPart, HeaderEdit, HttpFilter, RequireTls, RouteAction, StripPort, VirtualHost, authorize, host,
+    EditPart, HeaderEdit, HttpFilter, RequireTls, RouteAction, VirtualHost, authorize,
     matcher::{HeadView, apply_edits},
-    path::{self, Slashes},
 };
 use weft_wire::http1::Refusal as NoRequest;
 
@@ -42,8 +41,9 @@ use crate::{
     worker::{Direction, Role, Worker},
 };
 
-/// Longest request target.
-const TARGET_BYTES_MAX: usize = 8 * 1024;
+pub use canonical::CanonicalHead;
+
+use canonical::unequivocal;
 
 /// Answers one request; failing is an answer too.
 pub async fn serve(
@@ -269,22 +269,6 @@ fn bad_request(details: &'static str) -> Reason {
     Reason::new(StatusCode::BAD_REQUEST, flags::PROTOCOL, details, "bad request\n")
 }
 
-/// Refuses what another reader may take for something else, and the codec below lets pass.
-fn unequivocal(parts: &Parts) -> Result<(), Reason> {
-    if parts.version != Version::HTTP_2 {
-        return Ok(()); // `wire::http1` has seen to it
-    }
-    let headers = &parts.headers;
-    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
-        return Err(bad_request("two_content_lengths"));
-    }
-    // RFC 9113 section 8.2.1: an HTTP/1 reader would take the spaces away, others not.
-    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    let padded =
-        |value: &HeaderValue| is_space(value.as_bytes().first()) || is_space(value.as_bytes().last());
-    if headers.values().any(padded) { Err(bad_request("padded_value")) } else { Ok(()) }
-}
-
 /// The name of the policy that denies, or words that say that none allows.
 pub fn denied(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> Option<Arc<str>> {
     let mut translated = None;
@@ -370,99 +354,6 @@ pub fn edit(
         };
         out.extend_from_slice(text.as_bytes());
     });
-}
-
-/// Authority and path in their one form. A path that did not change is not copied.
-pub struct CanonicalHead {
-    authority: SmallVec<[u8; 48]>,
-    /// `None`: as in the request. Else the canonical path, without the query.
-    path: Option<String>,
-}
-
-impl CanonicalHead {
-    fn of(parts: &Parts, view: &ChainView, peer: &Peer) -> Result<CanonicalHead, Reason> {
-        let mut hosts = parts.headers.get_all(HOST).iter();
-        let (host, more) = (hosts.next(), hosts.next());
-        if more.is_some() {
-            return Err(bad_request("two_host_headers"));
-        }
-        // Of an absolute target and a Host header the target counts (RFC 9112 section 3.2.2).
-        let authority = match (parts.uri.authority(), host) {
-            (Some(authority), _) => authority.as_str(),
-            (None, Some(host)) => host.to_str().map_err(|_| bad_request("host_not_ascii"))?,
-            (None, None) => return Err(bad_request("no_host")),
-        };
-        let canonical = host::canonical(authority).map_err(|_| bad_request("bad_authority"))?;
-        let mut authority = SmallVec::from_slice(canonical.as_bytes());
-        // A CONNECT's port is what it is about.
-        if view.config.strip_port != StripPort::Keep && parts.method != Method::CONNECT {
-            let (name, port) = host::split_port(&canonical);
-            if view.config.strip_port == StripPort::Any || port == Some(peer.destination.port()) {
-                authority.truncate(name.len());
-            }
-        }
-        if parts.method == Method::CONNECT {
-            return Ok(CanonicalHead { authority, path: None });
-        }
-        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
-        if target.len() > TARGET_BYTES_MAX {
-            let status = StatusCode::URI_TOO_LONG;
-            return Err(Reason::new(status, flags::PROTOCOL, "uri_too_long", "the URI is too long\n"));
-        }
-        let canonical = path::canonical(target, Slashes::of(&view.config.path));
-        let path = match canonical.map_err(|_| bad_request("bad_path"))?.path {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(path) => Some(path),
-        };
-        Ok(CanonicalHead { authority, path })
-    }
-
-    pub fn authority(&self) -> &str {
-        std::str::from_utf8(&self.authority).unwrap_or_default()
-    }
-
-    /// The path to route by and to send.
-    pub fn path<'a>(&'a self, parts: &'a Parts) -> &'a str {
-        match &self.path {
-            Some(path) => path,
-            None if parts.method == Method::CONNECT => "",
-            None => parts.uri.path(),
-        }
-    }
-
-    pub fn is_rewritten(&self) -> bool {
-        self.path.is_some()
-    }
-
-    fn view<'a>(&'a self, parts: &'a Parts, peer: &Peer) -> HeadView<'a> {
-        HeadView {
-            method: &parts.method,
-            scheme: if peer.tls == "none" { "http" } else { "https" },
-            authority: self.authority(),
-            path: self.path(parts),
-            query: parts.uri.query(),
-            headers: &parts.headers,
-            protocol: None,
-            tls_presented: peer.principal.is_some(),
-            tls_validated: peer.principal.is_some(),
-        }
-    }
-}
-
-impl LogFields {
-    fn of<B>(request: &Request<B>) -> LogFields {
-        let mut fields = LogFields::default();
-        fields.method = request.method().clone();
-        fields.authority = request.uri().authority().cloned();
-        fields.host = request.headers().get(HOST).cloned();
-        fields.path = request.uri().path_and_query().cloned();
-        fields.protocol = match request.version() {
-            Version::HTTP_10 => "HTTP/1.0",
-            Version::HTTP_2 => "HTTP/2",
-            _ => "HTTP/1.1",
-        };
-        fields
-    }
 }
 
 /// There is no table yet: says so to each request of the connection.

@@ -13,11 +13,9 @@ use weft_proxy::static_config::StaticResources;
 use crate::{
     edge::Edge,
     mesh::{
-        Ca, LIMIT, Proxy, free_port, id,
-        xds::{
-            Speak, cluster, http, listener, member_chain, plain_chain, to, to_with_retries, vhost,
-            with_access_log,
-        },
+        LIMIT, free_port,
+        pair::Pair,
+        xds::{Speak, cluster, http, listener, plain_chain, to, to_with_retries, vhost, with_access_log},
     },
 };
 
@@ -117,37 +115,11 @@ async fn hints_go_to_their_own_request() {
 
 #[tokio::test]
 async fn hints_pass_between_members() {
-    const SNI: &str = "p80.mesh.internal";
-    let (ca, at, be_at) = (Ca::new(), free_port(), free_port());
     let say = Arc::new(Say { hints: vec![103, 102], waits: true, ..Say::default() });
     let origin = Origin::start(Version::HTTP_11, Arc::clone(&say)).await;
-    let inbound = http("inbound|80", vec![vhost("all", &["*"], vec![to("/", "inbound|80")])], None);
-    let _be = Proxy::start(
-        "be",
-        StaticResources {
-            identity: Some(ca.identity("be")),
-            listeners: vec![listener(
-                "inbound",
-                be_at,
-                vec![member_chain(SNI, &["h2", "http/1.1"], inbound)],
-            )],
-            clusters: vec![cluster("inbound|80", &[origin.at], Speak::Http1, None)],
-            ..StaticResources::default()
-        },
-    );
-    let outbound =
-        http("outbound", vec![vhost("all", &["*"], vec![to("/", "outbound|80|be.default")])], None);
-    let _fe = Proxy::start(
-        "fe",
-        StaticResources {
-            identity: Some(ca.identity("fe")),
-            listeners: vec![listener("outbound", at, vec![plain_chain(outbound)])],
-            clusters: vec![cluster("outbound|80|be.default", &[be_at], Speak::Http2, Some((SNI, &id("be"))))],
-            ..StaticResources::default()
-        },
-    );
+    let pair = Pair::start(origin.at, Speak::Http2);
     for downstream in BOTH {
-        assert_eq!(asked(downstream, at, "/", &say).await.statuses(), [103, 102, 200], "{downstream:?}");
+        assert_eq!(asked(downstream, pair.at, "/", &say).await.statuses(), [103, 102, 200], "{downstream:?}");
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod control;
 pub mod member;
+pub mod pair;
 pub mod usage;
 pub mod xds;
 

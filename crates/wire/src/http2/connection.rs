@@ -157,7 +157,7 @@ impl Connection {
             output,
             events: VecDeque::new(),
             streams: Streams::default(),
-            decoder: Decoder::new(Theirs::DEFAULT.header_table as usize),
+            decoder: Decoder::new(),
             encoder,
             preface: if config.role == Role::Client { PREFACE.len() } else { 0 },
             has_settings: false,

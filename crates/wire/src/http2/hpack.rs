@@ -85,6 +85,4 @@ pub enum HpackError {
     UpdateTooLarge,
     #[error("a header table resized after the first field of a block")]
     UpdateMisplaced,
-    #[error("a header table not resized after our settings made it smaller")]
-    UpdateMissing,
 }

@@ -66,34 +66,21 @@ fn copied([copies, older]: &mut [BytesMut; 2], value: &[u8]) -> Bytes {
 }
 
 /// Reads the blocks of one direction of a connection, all of them and in their order.
+///
+/// Our SETTINGS say nothing of its table, so a peer may make it as large as [`TABLE_BYTES`] and no larger.
 pub struct Decoder {
     table: Table,
-    /// What a size update may ask for.
-    table_bytes_max: usize,
-    /// From when the peer knows of them, if our settings are below the protocol's default.
-    reduced: Option<usize>,
-    /// The next block starts with a size update.
-    update_due: bool,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder::new()
+    }
 }
 
 impl Decoder {
-    /// `table_bytes_max` is what our SETTINGS_HEADER_TABLE_SIZE says. A peer starts with [`TABLE_BYTES`] and may use
-    /// them until it has our settings: less counts from [`Decoder::settings_acknowledged`] on.
-    pub fn new(table_bytes_max: usize) -> Decoder {
-        Decoder {
-            table: Table::new(TABLE_BYTES),
-            table_bytes_max: table_bytes_max.max(TABLE_BYTES),
-            reduced: (table_bytes_max < TABLE_BYTES).then_some(table_bytes_max),
-            update_due: false,
-        }
-    }
-
-    /// The peer has our settings: if its table is too large for them, its next block makes it smaller.
-    pub fn settings_acknowledged(&mut self) {
-        if let Some(bytes_max) = self.reduced.take() {
-            self.table_bytes_max = bytes_max;
-            self.update_due = self.table.bytes_max() > bytes_max;
-        }
+    pub fn new() -> Decoder {
+        Decoder { table: Table::new(TABLE_BYTES) }
     }
 
     /// Decodes a whole block. Its fields go to `field` in their order, with their size (name, value and 32). All of the
@@ -128,13 +115,12 @@ impl Decoder {
         {
             *rest = tail;
             let bytes_max = integer::decode(rest, first, 0x1f)?;
-            if bytes_max > self.table_bytes_max {
+            if bytes_max > TABLE_BYTES {
                 return Err(HpackError::UpdateTooLarge);
             }
             self.table.resize(bytes_max);
-            self.update_due = false;
         }
-        if self.update_due { Err(HpackError::UpdateMissing) } else { Ok(()) }
+        Ok(())
     }
 
     fn entry(&self, index: usize) -> Result<&Entry, HpackError> {

@@ -64,10 +64,6 @@ impl Table {
         Table { entries: VecDeque::new(), bytes: 0, bytes_max, copies: BytesMut::new() }
     }
 
-    pub fn bytes_max(&self) -> usize {
-        self.bytes_max
-    }
-
     pub fn resize(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
         self.shrink(bytes_max);

@@ -116,7 +116,7 @@ fn bytes_of(field: &Field) -> usize {
 #[test]
 fn what_is_written_is_read() {
     let mut random = Random(20_261_123);
-    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(4096));
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new());
     let (mut fields_count, mut indexed) = (0, 0);
     for number in 0..LISTS {
         for _ in 0..random.below(3) * usize::from(number % 40 == 0) {
@@ -163,7 +163,7 @@ fn another_decoder_reads_what_is_written() {
 #[test]
 fn what_another_encoder_writes_is_read() {
     let mut random = Random(4);
-    let mut decoder = Decoder::new(4096);
+    let mut decoder = Decoder::new();
     let mut other = fluke_hpack::Encoder::new();
     for number in 0..LISTS {
         let pairs = pairs(&random.list());

@@ -15,7 +15,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 fn check(first: &[u8], examples: &[Example<'_>]) {
-    let mut decoder = Decoder::new(4096);
+    let mut decoder = Decoder::new();
     decoder.decode(first, |_, _| unreachable!()).unwrap();
     for (number, example) in examples.iter().enumerate() {
         assert_eq!(lines(&mut decoder, &bytes(example.block)).unwrap(), example.fields, "{number}");
