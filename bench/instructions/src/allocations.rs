@@ -115,7 +115,7 @@ fn config(
     let token = mesh.token("fe")?.trim().to_owned();
     config.control = Some(Control { address: format!("https://127.0.0.1:{}", mesh.xds), token: Some(token) });
     config.ports =
-        PortsWanted { outbound: Some(0), inbound: Some(0), admin: loopback(), metrics: loopback() };
+        PortsWanted { outbound: loopback(), inbound: loopback(), admin: loopback(), metrics: loopback() };
     config.signals = false;
     config.stop = stop;
     config.drain.delay = Duration::ZERO;
