@@ -2,7 +2,8 @@
 //!
 //! Each resource is decoded by `weft-routing`; a problem refuses the whole update with `resource: path: message`, and
 //! what was there before stays. What is accepted waits until everything it names is there (a route to a cluster without
-//! endpoints would be a 503), then goes to every worker at once. A change of endpoints alone takes the short way.
+//! endpoints would be a 503), then goes to every worker at once; a listener whose routes are not there waits alone. A
+//! change of endpoints alone takes the short way.
 //!
 //! What is in force is also what [`crate::lkg`] keeps on disk; after a restart the set from there is in force, and
 //! *stale*, until the control plane has confirmed each of its resources. Secrets (the certificates that clusters show to
@@ -14,6 +15,7 @@ mod publish;
 mod restored;
 mod sockets;
 mod update;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -68,8 +70,11 @@ struct State {
     /// What the staged set has that the table has not.
     dirty: bool,
     dirty_since: Option<Instant>,
-    /// The table names clusters that are not there.
+    /// That is nothing but listeners that wait for their routes.
+    waiting: bool,
+    /// The table names clusters or routes that are not there.
     dangling: bool,
+    /// By cluster, of those by DNS alone.
     resolved: HashMap<Arc<str>, Arc<Endpoints>>,
     /// What the workers count together; kept from table to table.
     counts: HashMap<Arc<str>, Arc<SharedCounts>>,
@@ -117,6 +122,7 @@ impl ConfigFeed {
             table: None,
             dirty: false,
             dirty_since: None,
+            waiting: false,
             dangling: false,
             resolved: HashMap::new(),
             counts: HashMap::new(),
@@ -247,24 +253,35 @@ impl ConfigFeed {
     pub fn set_static(&self, staged: Staged) -> Result<(), String> {
         let mut state = self.state();
         let listeners: Vec<Arc<Listener>> = staged.listeners.values().cloned().collect();
+        sockets::apart(listeners.iter())?;
         state.bind(&listeners)?;
         state.staged = staged;
         state.dirty = true;
+        state.do_without_routes();
         state.publish(true);
         Ok(())
     }
 
-    /// What DNS says of a cluster's endpoints now.
-    pub fn set_resolved(&self, cluster: &Arc<str>, endpoints: Arc<Endpoints>) {
+    /// What DNS says of a cluster's endpoints now; of no use once another cluster has its name.
+    pub fn set_resolved(&self, cluster: &Arc<Cluster>, endpoints: Arc<Endpoints>) {
         let mut state = self.state();
-        state.resolved.insert(Arc::clone(cluster), endpoints);
-        state.send_table();
+        let Some(table) = &state.table else { return };
+        let slot = table.cluster_index(&cluster.name).and_then(|index| table.cluster(index));
+        if slot.is_some_and(|slot| Arc::ptr_eq(&slot.cluster, cluster)) {
+            state.resolved.insert(Arc::clone(&cluster.name), endpoints);
+            state.send_table();
+        }
     }
 
     /// Names in use are told to everybody; a set that dangles for too long is used as it is.
     pub fn tick(&self) {
         let mut state = self.state();
         if state.dirty && state.dirty_since.is_some_and(|since| since.elapsed() > DANGLING_GRACE) {
+            match (state.status.connected, state.waiting) {
+                (true, _) => state.do_without_routes(),
+                (false, true) => return, // a server that is away may have them
+                (false, false) => {}
+            }
             state.publish(true);
         }
     }
@@ -289,6 +306,7 @@ impl Handler for ConfigFeed {
                 state.status.connected = true;
                 state.status.last_error = None;
                 (state.failures, state.pause) = (0, Duration::ZERO);
+                state.dirty_since = state.dirty_since.map(|_| Instant::now());
                 state.reachable.send_replace(true);
             }
             Event::Disconnected { error, retry_in } => {

@@ -51,7 +51,7 @@ struct Opened {
     io: Stream,
     /// What was read already.
     first: BytesMut,
-    /// What ALPN agreed on, if it was spoken.
+    /// Whether ALPN agreed on it, and then whether it is spoken.
     h2: Option<bool>,
     open: OpenConnection,
 }
@@ -70,7 +70,9 @@ pub fn serve(
 ) -> impl Future<Output = ()> {
     let opening = Box::pin(open(worker, role, bound, stream, remote, slot));
     async move {
-        let Some(Opened { peer, chain, io, first, h2, open }) = opening.await else { return };
+        let Some(opened) = opening.await else { return };
+        let greeted = Box::pin(greet(opened));
+        let Some(Opened { peer, chain, io, first, h2, open }) = greeted.await else { return };
         match &chain.filter {
             NetworkFilter::Http(config) if h2 == Some(false) => {
                 let (settings, asking) = (settings(&peer, config), Rc::clone(&peer));
@@ -185,7 +187,7 @@ async fn open(
     peer.told = told;
     peer.checks_only = seen.alpn.iter().any(|name| name == HEALTH_CHECK_ALPN.as_bytes());
     peer.server_name = seen.server_name;
-    let (mut io, mut first, h2) = match &chain.tls {
+    let (io, first, h2) = match &chain.tls {
         None => {
             drop(handshake);
             (Box::new(stream) as Stream, first, None)
@@ -201,11 +203,16 @@ async fn open(
     if !is_admitted(&peer, chain) {
         return None;
     }
-    let h2 = match &chain.filter {
-        NetworkFilter::Http(config) => Some(takes_h2(&peer, config, &mut io, &mut first, h2).await?),
-        NetworkFilter::Tcp(_) => None,
-    };
     Some(Opened { peer, chain: Arc::clone(chain), io, first, h2, open })
+}
+
+/// Waits until it is known whether HTTP/2 is spoken. By itself, as a client may be silent for an hour here.
+async fn greet(mut opened: Opened) -> Option<Opened> {
+    let Opened { peer, chain, io, first, h2, .. } = &mut opened;
+    if let NetworkFilter::Http(config) = &chain.filter {
+        *h2 = Some(takes_h2(peer, config, io, first, *h2).await?);
+    }
+    Some(opened)
 }
 
 /// Asks the chain's network policies. A connection of TCP that they deny is a record by itself.
@@ -244,23 +251,15 @@ async fn serve_h2(peer: &Rc<Peer>, config: &HttpConfig, io: Prefixed<Stream>) {
     peer.protocol.set("HTTP/2");
     let silent = abandoned(peer, |peer| peer.open_requests.get() == 0);
     if tcp::tunnel_server::takes_only_tunnels(peer) {
-        let io = h2::guard(io, peer, config);
-        tokio::select! {
-            () = tcp::tunnel_server::serve(peer, config, io) => {}
-            () = silent => {}
-        }
-        return;
+        return tcp::tunnel_server::serve(peer, config, h2::guard(io, peer, config), silent).await;
     }
     let answering = Rc::clone(peer);
     let answer = move |asked| runner::answer(Rc::clone(&answering), asked);
-    tokio::select! {
-        () = h2::server::serve(io, peer, config, answer) => {}
-        () = silent => {}
-    }
+    h2::server::serve(io, peer, config, answer, silent).await;
 }
 
 /// Waits until the drain has asked the client to leave and it is `silent` all the same: half a head that nobody
-/// completes, or a client that is gone without a word. What a codec still has to write gets time.
+/// completes, or a client that is gone without a word.
 async fn abandoned(peer: &Peer, silent: impl Fn(&Peer) -> bool) {
     peer.drain.out_of_patience().await;
     let mut silent_looks = 0;

@@ -18,5 +18,6 @@ pub mod request;
 pub mod runner;
 pub mod target;
 pub mod timer;
+pub mod times;
 pub mod tunnel;
 pub mod websocket;

@@ -7,4 +7,4 @@ pub mod proxy_header;
 pub mod reserve;
 
 pub use prefixed::Prefixed;
-pub use reserve::{PortTaken, Reserved, reserve, reserve_datagrams};
+pub use reserve::{Ipv4, PortTaken, Reserved, datagrams, reserve, reserve_datagrams};

@@ -12,7 +12,8 @@ use std::{
 use http::HeaderValue;
 use weft_identity::tls::peer_id;
 use weft_routing::{
-    FilterChain, HttpConfig, Listener, NetworkFilter, Rbac, Route, authorize, table::BoundRoutes,
+    DownstreamTls, FilterChain, HttpConfig, Listener, NetworkFilter, Rbac, Route, authorize,
+    table::BoundRoutes,
 };
 use weft_telemetry::buckets::{SeriesId, SeriesKey};
 use weft_wire::proxy_protocol::Addresses;
@@ -60,6 +61,8 @@ pub struct Peer {
     pub checks_only: bool,
     listener: Arc<str>,
     chain: Arc<str>,
+    /// What the chain asked of the client.
+    terms: Option<Arc<DownstreamTls>>,
     view: RefCell<Option<Rc<ChainView>>>,
 }
 
@@ -105,6 +108,7 @@ impl Peer {
             checks_only: false,
             listener: Arc::clone(&listener.name),
             chain: Arc::clone(&chain.name),
+            terms: chain.tls.clone(),
             view: RefCell::default(),
             worker: Rc::clone(worker),
         }
@@ -148,7 +152,8 @@ impl Peer {
 
     #[cold]
     fn renewed_view(&self, live: Rc<Live>) -> Option<ChainView> {
-        let NetworkFilter::Http(config) = &self.chain_in(&live)?.filter else { return None };
+        let chain = self.chain_in(&live).filter(|chain| self.admitted(chain))?;
+        let NetworkFilter::Http(config) = &chain.filter else { return None };
         let routes = Arc::clone(live.table().routes(config.routes.key())?);
         Some(ChainView { config: Arc::clone(config), routes, live })
     }
@@ -192,7 +197,8 @@ impl Peer {
     fn chain_in<'a>(&self, live: &'a Live) -> Option<&'a FilterChain> {
         let listener = live.table().listener(&self.listener)?;
         let mut chains = listener.chains.iter().chain(&listener.default_chain).map(|chain| &**chain);
-        chains.find(|chain| chain.name == self.chain)
+        let chain = chains.find(|chain| chain.name == self.chain)?;
+        chain.keeps(self.terms.as_ref(), self.remote().ip(), self.direct.ip()).then_some(chain)
     }
 
     pub fn listener_name(&self) -> &str {
@@ -223,14 +229,6 @@ impl Peer {
         }
     }
 
-    /// The port that the caller meant: between members the SNI names the app's.
-    pub fn destination_port(&self) -> u16 {
-        self.server_name
-            .as_deref()
-            .and_then(|name| name.strip_prefix('p')?.split_once('.')?.0.parse().ok())
-            .unwrap_or_else(|| self.destination.port())
-    }
-
     pub fn policy_input<'a>(
         &'a self,
         head: Option<&'a weft_routing::HeadView<'a>>,
@@ -243,7 +241,7 @@ impl Peer {
             source_ip: self.remote().ip(),
             remote_ip: self.remote().ip(),
             destination_ip: self.destination.ip(),
-            destination_port: self.destination_port(),
+            destination_port: self.destination.port(),
             server_name: self.server_name.as_deref(),
         }
     }

@@ -30,7 +30,7 @@ use crate::{
     handover::Crew,
     link_client::Link,
     lkg::{self, Places},
-    net::{PortTaken, Reserved, reserve, reserve_datagrams},
+    net::{Ipv4, PortTaken, Reserved, reserve, reserve_datagrams},
     overload::{Overload, memory::Memory, sampler},
     trim,
     upstream::{dns, health},
@@ -283,11 +283,11 @@ fn open_ports(config: &Config, before: &Places) -> Result<Opened, PortTaken> {
     let own = |address: Option<SocketAddr>, before: Option<SocketAddr>, purpose| {
         let Some(address) = address else { return Ok(None) };
         if let Some(before) = before.filter(|before| address.port() == 0 && before.ip() == address.ip())
-            && let Ok(reserved) = reserve(before, purpose)
+            && let Ok(reserved) = reserve(before, Ipv4::AsSystem, purpose)
         {
             return Ok(Some(reserved));
         }
-        reserve(address, purpose).map(Some)
+        reserve(address, Ipv4::AsSystem, purpose).map(Some)
     };
     let outbound = own(config.ports.outbound, before.outbound, "outbound traffic")?;
     let inbound = own(config.ports.inbound, before.inbound, "inbound traffic")?;
@@ -297,7 +297,7 @@ fn open_ports(config: &Config, before: &Places) -> Result<Opened, PortTaken> {
         (Surface::Metrics, config.ports.metrics, "metrics"),
     ] {
         let Some(address) = wanted else { continue };
-        let reserved = reserve(address, purpose)?;
+        let reserved = reserve(address, Ipv4::AsSystem, purpose)?;
         match surface {
             Surface::Admin => ports.admin = Some(reserved.address),
             Surface::Metrics => ports.metrics = Some(reserved.address),

@@ -2,10 +2,11 @@
 //!
 //! One worker has a listener's socket, and with it all sessions, so nothing is shared. A datagram that cannot be taken
 //! at once is dropped and counted, as a network would do. When there are too many sessions, new ones are refused: a
-//! source is easily invented, and inventions must not push out those who are served. Nothing here is encrypted or
+//! source is easily invented, and inventions must not push out those who are served, nor connections. Nothing here is encrypted or
 //! identified, so the control plane has to say where datagrams may go.
 
 mod meters;
+mod place;
 mod session;
 
 use std::{
@@ -21,7 +22,7 @@ use rustix::net::{SendFlags, sendto};
 use tokio::net::UdpSocket;
 use weft_routing::UdpConfig;
 
-use self::{meters::UdpMeters, session::Session};
+use self::{meters::UdpMeters, place::Place, session::Session};
 use crate::{
     net::descriptors::Descriptors,
     upstream::{cluster::EndpointState, connect::ConnectError},
@@ -132,9 +133,14 @@ impl Shared {
         source: SocketAddr,
         open: usize,
     ) -> Result<Session, meters::Dropped> {
+        let actions = self.worker.settings.overload.actions();
+        if actions.ends_connections() || actions.refuses() {
+            return Err(meters::Dropped::Overload);
+        }
         if open >= SESSIONS_MAX {
             return Err(meters::Dropped::Sessions);
         }
+        let place = Place::take().ok_or(meters::Dropped::Sessions)?;
         let (_, config) = configured(&self.worker, address).ok_or(meters::Dropped::NoEndpoint)?;
         let live = self.worker.live();
         let cluster = live.cluster_named(&config.cluster).ok_or(meters::Dropped::NoEndpoint)?;
@@ -143,7 +149,7 @@ impl Shared {
             tracing::debug!(%source, endpoint = %endpoint.address, %error, "no socket for a session");
             meters::Dropped::Sessions
         })?;
-        Ok(Session::start(Rc::clone(self), source, Arc::clone(&config.cluster), endpoint, socket))
+        Ok(Session::start(Rc::clone(self), source, Arc::clone(&config.cluster), endpoint, (socket, place)))
     }
 
     /// Sends an endpoint's datagram back to its source.

@@ -12,7 +12,11 @@
 mod mesh;
 mod own_process;
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::Request;
@@ -22,7 +26,8 @@ use mesh::{App, LIMIT, echo, get, millis, read_head, send};
 use own_process::{Process, Wanted};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
     time::timeout,
 };
 
@@ -33,8 +38,11 @@ fn is_a_proxy_when_told_to() {
 }
 
 async fn started(delay: Duration, limit: Duration) -> Process {
-    let (app, echo) = (App::start().await, echo().await);
-    let wanted = Wanted { app: app.address, echo, drain_delay: delay, drain_timeout: limit, nofile: None };
+    before(App::start().await.address, echo().await, delay, limit).await
+}
+
+async fn before(app: SocketAddr, echo: SocketAddr, delay: Duration, limit: Duration) -> Process {
+    let wanted = Wanted { app, echo, drain_delay: delay, drain_timeout: limit, nofile: None };
     tokio::task::spawn_blocking(move || wanted.start()).await.unwrap()
 }
 
@@ -146,6 +154,93 @@ async fn tunnels_have_the_drain_time_and_no_more() {
     let took = told.elapsed();
     assert!(took >= millis(1500) && took < millis(2500), "{took:?}");
     end_of(&mut web_socket).await;
+}
+
+/// Answers the first bytes of whoever comes by these, and says what became of the connection.
+async fn halves(answer: &'static str) -> (SocketAddr, mpsc::UnboundedReceiver<io::Result<usize>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (says, said) = mpsc::unbounded_channel();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let says = says.clone();
+            tokio::spawn(async move {
+                stream.read_buf(&mut Vec::with_capacity(4096)).await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                let _ = says.send(stream.read_to_end(&mut Vec::new()).await);
+            });
+        }
+    });
+    (address, said)
+}
+
+/// What is cut when the time is over must not look whole to whoever takes the connection's end for that of the bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_end_cuts_does_not_look_whole() {
+    let (origin, _) = halves("HTTP/1.1 200 OK\r\n\r\nhalf").await;
+    let (server, mut said) = halves("half").await;
+    let mut process = before(origin, server, Duration::ZERO, millis(500)).await;
+    let mut answer = open(&process, "GET / HTTP/1.0\r\nhost: a\r\n\r\n").await;
+    let head = read_head(&mut answer).await;
+    assert!(head.starts_with("HTTP/1.1 200") && !head.to_lowercase().contains("transfer-encoding"), "{head}");
+    let mut bytes = TcpStream::connect(process.tcp).await.unwrap();
+    bytes.write_all(b"half").await.unwrap();
+    for (name, stream) in [("an answer", &mut answer), ("bytes", &mut bytes)] {
+        let mut half = [0; 4];
+        timeout(LIMIT, stream.read_exact(&mut half)).await.unwrap().unwrap();
+        assert_eq!(&half, b"half", "{name}");
+    }
+    process.terminate();
+    assert_eq!(process.ended(millis(3000)), Some(0));
+    for (name, stream) in [("an answer", &mut answer), ("bytes", &mut bytes)] {
+        let end = timeout(LIMIT, stream.read_to_end(&mut Vec::new())).await.unwrap();
+        assert!(end.is_err(), "{name} ended well");
+    }
+    let seen = timeout(LIMIT, said.recv()).await.unwrap().unwrap();
+    assert!(seen.is_err(), "the server takes half a question for all of it");
+}
+
+/// The kernels hold most of the answer, and the client's PING answers and windows come while it reads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_is_read_slowly_comes_whole_and_a_client_that_stays_is_not_waited_for() {
+    const BYTES: usize = 2_000_000;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_buf(&mut Vec::with_capacity(4096)).await.unwrap();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; BYTES]).await.unwrap();
+        let _ = stream.read_buf(&mut Vec::new()).await;
+    });
+    let mut process = before(origin, echo().await, Duration::ZERO, millis(30_000)).await;
+    let mut client = TcpStream::connect(process.http).await.unwrap();
+    const WINDOW: [u8; 13] = [0, 0, 4, 8, 0, 0, 0, 0, 0, 0x20, 0, 0, 0];
+    let settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x20, 0, 0, 0];
+    let get = [0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    let hello = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings, &WINDOW, &get].concat();
+    client.write_all(&hello).await.unwrap();
+    tokio::time::sleep(millis(300)).await;
+    process.terminate();
+    let (mut got, mut ended) = (0, false);
+    let mut head = [0; 9];
+    while client.read_exact(&mut head).await.is_ok() {
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        client.read_exact(&mut payload).await.unwrap();
+        if head[3] == 0 {
+            got += payload.len();
+            ended |= head[4] & 1 != 0;
+            tokio::time::sleep(millis(20)).await;
+            client.write_all(&[0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0, 0x40, 0]).await.unwrap();
+        }
+    }
+    assert_eq!((got, ended), (BYTES, true));
+    let read = Instant::now();
+    assert_eq!(process.ended(millis(10_000)), Some(0));
+    println!("it left {:?} after the answer was read", read.elapsed());
+    assert!(read.elapsed() < millis(7000), "{:?}", read.elapsed());
 }
 
 /// `/drain_listeners` says so on `/ready`, and the process stays.

@@ -1,5 +1,5 @@
-//! What the proxy makes of what its control plane sends, in which order, and of what has not come yet: secrets and new
-//! listeners. Each proxy is a process of its own.
+//! What the proxy makes of secrets that its control plane sends, changes, or has not sent yet. Each proxy is a process of
+//! its own.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,11 +22,7 @@ use std::{
 };
 
 use envoy_types::pb::envoy::{
-    config::{
-        core::v3::{DataSource, data_source},
-        route::v3::RouteConfiguration,
-    },
-    extensions::filters::network::http_connection_manager::v3::{Rds, http_connection_manager},
+    config::core::v3::{DataSource, data_source},
     extensions::transport_sockets::tls::v3::{
         CertificateValidationContext, CommonTlsContext, SdsSecretConfig, Secret, TlsCertificate,
         UpstreamTlsContext, common_tls_context::ValidationContextType, secret,
@@ -37,10 +33,7 @@ use mesh::{
     control::{Control, Plan, Table},
     eventually, get,
     member::{Member, Running},
-    xds::{
-        Speak, ads, any, changed, cluster, direct, http, listener, managed, plain_chain, to,
-        transport_socket, vhost,
-    },
+    xds::{Speak, ads, any, changed, cluster, http, listener, plain_chain, to, transport_socket, vhost},
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
@@ -263,61 +256,4 @@ async fn a_client_certificate_comes_as_a_secret_rotates_and_stays_off_the_disk()
     let _control = Control::start(&plan, address).await;
     eventually("it is shown again", async || says(&running, "Some(0)").await).await;
     member.forget();
-}
-
-/// The socket of a new listener is open before its table is in force: who connects meanwhile waits, and is not sent away.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_meets_a_new_listener_early_waits_for_its_table() {
-    let table: Table = Arc::new(|outbound, _| early(outbound, None, false));
-    let plan = Plan { ca: Ca::new(), service: "fe".to_owned(), first_ttl: Duration::from_secs(3600), table };
-    let control = Control::start(&plan, "127.0.0.1:0".parse().unwrap()).await;
-    let member = Member::new("fe", control.address, Some(plan.token()));
-    let running = member.start().await;
-    eventually("the first table", async || get(running.outbound, "x", "/").await.ends_with("here")).await;
-
-    let fresh = mesh::free_port();
-    control.publish(early(running.outbound, Some(fresh), false));
-    let mut stream = None;
-    eventually("the socket", async || {
-        stream = TcpStream::connect(fresh).await.ok();
-        stream.is_some()
-    })
-    .await;
-    let mut stream = stream.unwrap();
-    let asked = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    stream.write_all(asked.as_bytes()).await.unwrap();
-    let mut answer = Vec::new();
-    let mut read = async |stream: &mut TcpStream| {
-        tokio::io::AsyncReadExt::read_to_end(stream, &mut answer)
-            .await
-            .map(|_| String::from_utf8_lossy(&answer).into_owned())
-    };
-    let soon = tokio::time::timeout(Duration::from_millis(300), read(&mut stream)).await;
-    assert!(soon.is_err(), "neither an answer nor an end before there is a table: {soon:?}");
-    control.publish(early(running.outbound, Some(fresh), true));
-    let answer =
-        tokio::time::timeout(mesh::LIMIT, read(&mut stream)).await.expect("an answer in time").unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("here"), "{answer}");
-    member.forget();
-}
-
-/// A listener at `outbound`, and one at `fresh` whose routes come by name, or have not come yet.
-fn early(outbound: SocketAddr, fresh: Option<SocketAddr>, routes: bool) -> Resources {
-    let hosts = || vec![vhost("all", &["*"], vec![direct("/", 200, "here")])];
-    let mut builder = Resources::builder();
-    let chains = vec![plain_chain(http("outbound", hosts(), None))];
-    builder.put(Resource::new("outbound", listener("outbound", outbound, chains)));
-    if let Some(at) = fresh {
-        let by_name = managed(http("fresh", Vec::new(), None), |manager| {
-            let rds = Rds { config_source: Some(ads()), route_config_name: "late".to_owned() };
-            manager.route_specifier = Some(http_connection_manager::RouteSpecifier::Rds(rds));
-        });
-        builder.put(Resource::new("fresh", listener("fresh", at, vec![plain_chain(by_name)])));
-    }
-    if routes {
-        let config =
-            RouteConfiguration { name: "late".to_owned(), virtual_hosts: hosts(), ..Default::default() };
-        builder.put(Resource::new("late", any(&config)));
-    }
-    builder.build(&format!("{fresh:?} {routes}"))
 }

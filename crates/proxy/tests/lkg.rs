@@ -372,7 +372,12 @@ async fn half_open_control_plane_is_noticed() {
 /// that went and comes back unchanged gets its endpoints again.
 #[test]
 fn fresh_configuration_replaces_the_one_from_disk() {
-    use envoy_types::pb::envoy::config::cluster::v3::{Cluster, cluster as kind};
+    use envoy_types::pb::envoy::{
+        config::cluster::v3::{Cluster, cluster as kind},
+        extensions::filters::network::http_connection_manager::v3::{
+            Rds, http_connection_manager::RouteSpecifier,
+        },
+    };
     use weft_proxy::{config_feed::ConfigFeed, lkg::Good};
     use weft_routing::Strictness;
     use weft_xds::client::{Event, Handler as _, Update};
@@ -442,8 +447,21 @@ fn fresh_configuration_replaces_the_one_from_disk() {
     feed.apply(weft_xds::EDS, update(both[2..4].to_vec(), false)).unwrap();
     assert_eq!(names(&feed), [("a".to_owned(), 1), ("b".to_owned(), 1)]);
 
+    // None at all is a configuration too, and the one before does not come back.
+    feed.apply(weft_xds::LDS, update(Vec::new(), true)).unwrap();
+    let none = feed.good().unwrap();
+    assert!(none.resources.iter().all(|resource| resource.type_url() != weft_xds::LDS));
+    let restarted = ConfigFeed::new(Vec::new(), Strictness::Own);
+    restarted.restore(&none).unwrap();
+    assert_eq!((restarted.status().tables, restarted.listeners().len()), (1, 0));
+
     // One that does not fit together is taken as a whole or not at all.
-    let broken = Good { resources: vec![both[0].clone()], ..good };
+    let by_name = mesh::xds::managed(http("outbound", Vec::new(), None), |manager| {
+        let rds = Rds { config_source: Some(mesh::xds::ads()), route_config_name: "away".to_owned() };
+        manager.route_specifier = Some(RouteSpecifier::Rds(rds));
+    });
+    let routeless = resource("outbound", listener("outbound", outbound, vec![plain_chain(by_name)]));
+    let broken = Good { resources: vec![both[0].clone(), routeless], ..good };
     let feed = ConfigFeed::new(Vec::new(), Strictness::Own);
     feed.restore(&broken).unwrap_err();
     assert_eq!((feed.status().tables, feed.clusters().len()), (0, 0));

@@ -107,6 +107,10 @@ async fn memory_is_given_back_step_by_step() {
         process.hold(held);
     };
 
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(open(process.http).await);
+    }
     let mut idle = Vec::new();
     for _ in 0..4 {
         let mut stream = open(process.http).await;
@@ -126,6 +130,9 @@ async fn memory_is_given_back_step_by_step() {
         order.len() == 4
     })
     .await;
+    for stream in &mut silent {
+        eventually("who has said nothing yet is idle too", async || is_over(stream).await).await;
+    }
     // The workers have some each and go by their own.
     assert!(order.iter().position(|one| *one == 0) < order.iter().position(|one| *one == 3), "{order:?}");
     let mut stays = open(process.http).await;
@@ -138,7 +145,7 @@ async fn memory_is_given_back_step_by_step() {
     assert!(!serves(process.http).await, "no new ones");
     assert_eq!(status(&get(process.admin, "a", "/ready").await), 200, "readiness is no measure of load");
     assert!(metric(process.admin, "weft_connections_refused{listener=web,reason=overload}").await >= 1);
-    assert!(metric(process.admin, "weft_overload_idle_closed").await >= 4);
+    assert!(metric(process.admin, "weft_overload_idle_closed").await >= 8);
 
     fill(&mut process, 30);
     eventually("it is well again", async || level(&process).await == 0 && serves(process.http).await).await;

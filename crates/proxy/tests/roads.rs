@@ -16,7 +16,7 @@ use envoy_types::pb::{
         config::{
             cluster::v3::{
                 Cluster,
-                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily},
+                cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
             },
             core::v3::{DataSource, address, data_source},
             endpoint::v3::lb_endpoint::HostIdentifier,
@@ -29,7 +29,9 @@ use envoy_types::pb::{
 };
 use mesh::{
     App, LIMIT, Proxy, free_port, get,
-    xds::{Speak, any, changed, cluster, direct, http, listener, plain_chain, to, transport_socket, vhost},
+    xds::{
+        Speak, ads, any, changed, cluster, direct, http, listener, plain_chain, to, transport_socket, vhost,
+    },
 };
 use rustls_pki_types::PrivateKeyDer;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,10 +40,13 @@ use tonic::{Status, transport::Server};
 use weft_proxy::{
     Config, PortsWanted,
     config::{ForeignXds, XdsMode},
+    config_feed::ConfigFeed,
     static_config::StaticResources,
 };
+use weft_routing::{Address, ClusterKind, Strictness};
 use weft_xds::{
-    Node, Resource, Resources,
+    CDS, EDS, LDS, Node, Resource, Resources,
+    client::{Handler as _, Update},
     server::{Peer, Source, Subscription},
 };
 
@@ -75,9 +80,24 @@ async fn outside(app: SocketAddr) -> (SocketAddr, String) {
     (address, made.cert.pem())
 }
 
-/// A cluster by the name `localhost`, over TLS with these roots.
-fn by_name(name: &str, port: u16, roots: &str) -> Any {
+/// A cluster by the name `localhost`.
+fn by_dns(name: &str, port: u16) -> Any {
     let at = SocketAddr::from(([127, 0, 0, 1], port));
+    changed(&cluster(name, &[at], Speak::Http1, None), |cluster: &mut Cluster| {
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns as i32));
+        cluster.dns_lookup_family = DnsLookupFamily::V4Only as i32;
+        let member = &mut cluster.load_assignment.as_mut().unwrap().endpoints[0].lb_endpoints[0];
+        let Some(HostIdentifier::Endpoint(endpoint)) = &mut member.host_identifier else { panic!() };
+        let Some(address::Address::SocketAddress(socket)) = &mut endpoint.address.as_mut().unwrap().address
+        else {
+            panic!()
+        };
+        socket.address = "localhost".to_owned();
+    })
+}
+
+/// The same over TLS with these roots.
+fn by_name(name: &str, port: u16, roots: &str) -> Any {
     let validation = CertificateValidationContext {
         trusted_ca: Some(DataSource {
             specifier: Some(data_source::Specifier::InlineString(roots.to_owned())),
@@ -95,18 +115,81 @@ fn by_name(name: &str, port: u16, roots: &str) -> Any {
         }),
         ..UpstreamTlsContext::default()
     };
-    changed(&cluster(name, &[at], Speak::Http1, None), |cluster: &mut Cluster| {
-        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns as i32));
-        cluster.dns_lookup_family = DnsLookupFamily::V4Only as i32;
+    changed(&by_dns(name, port), |cluster: &mut Cluster| {
         cluster.transport_socket = transport_socket(any(&context));
-        let member = &mut cluster.load_assignment.as_mut().unwrap().endpoints[0].lb_endpoints[0];
-        let Some(HostIdentifier::Endpoint(endpoint)) = &mut member.host_identifier else { panic!() };
-        let Some(address::Address::SocketAddress(socket)) = &mut endpoint.address.as_mut().unwrap().address
-        else {
-            panic!()
-        };
-        socket.address = "localhost".to_owned();
     })
+}
+
+/// A feed with a listener that needs no cluster, and an update of one type.
+fn fed() -> ConfigFeed {
+    let mut feed = ConfigFeed::new(Vec::new(), Strictness::Own);
+    feed.apply(LDS, update(vec![("web", told_listener(free_port(), "web"))])).unwrap();
+    feed
+}
+
+fn update(added: Vec<(&str, Any)>) -> Update {
+    let added = added.into_iter().map(|(name, body)| Arc::new(Resource::new(name, body))).collect();
+    Update { added, removed: Vec::new(), full: false, version: "1".to_owned() }
+}
+
+/// The ports of the only cluster's endpoints.
+fn ports(feed: &ConfigFeed) -> Vec<u16> {
+    let all = feed.clusters_with_endpoints();
+    let endpoints = all.iter().filter_map(|(_, endpoints)| endpoints.as_ref()).flat_map(|one| &one.all);
+    endpoints
+        .filter_map(|one| if let Address::Ip(at) = one.address { Some(at.port()) } else { None })
+        .collect()
+}
+
+/// What DNS said of a cluster is of no use once its name is another's, nor is an answer that comes only then.
+#[test]
+fn addresses_of_dns_end_with_their_cluster() {
+    let fixed = |port| cluster("c", &[SocketAddr::from(([127, 0, 0, 1], port))], Speak::Http1, None);
+    let found = |port| match weft_routing::cluster(&fixed(port), Strictness::Own).unwrap().value.kind {
+        ClusterKind::Static(endpoints) => endpoints,
+        _ => panic!(),
+    };
+    let mut feed = fed();
+    feed.apply(CDS, update(vec![("c", by_dns("c", 1))])).unwrap();
+    let first = feed.clusters().remove(0);
+    feed.set_resolved(&first, found(11));
+    assert_eq!(ports(&feed), [11]);
+
+    feed.apply(CDS, update(vec![("c", by_dns("c", 2))])).unwrap();
+    assert_eq!(ports(&feed), [11], "until its new name is looked up");
+    let second = feed.clusters().remove(0);
+    feed.set_resolved(&second, found(12));
+    feed.set_resolved(&first, found(11));
+    assert_eq!(ports(&feed), [12]);
+
+    feed.apply(CDS, update(vec![("c", fixed(3))])).unwrap();
+    assert_eq!(ports(&feed), [3]);
+    feed.set_resolved(&second, found(12));
+    assert_eq!(ports(&feed), [3]);
+}
+
+/// Delta: endpoints that the server says are not there hold nothing up, and what a cluster had it keeps.
+#[test]
+fn removed_endpoints_hold_nothing_up() {
+    let fixed = cluster("c", &[SocketAddr::from(([127, 0, 0, 1], 1))], Speak::Http1, None);
+    let mut load = None;
+    let by_eds = changed(&fixed, |cluster: &mut Cluster| {
+        load = cluster.load_assignment.take();
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds as i32));
+        cluster.eds_cluster_config =
+            Some(EdsClusterConfig { eds_config: Some(ads()), ..EdsClusterConfig::default() });
+    });
+    let removed = || Update { removed: vec!["c".to_owned()], ..update(Vec::new()) };
+    let mut feed = fed();
+    feed.apply(CDS, update(vec![("c", by_eds)])).unwrap();
+    assert_eq!(feed.clusters().len(), 0, "it waits for its endpoints");
+    feed.apply(EDS, removed()).unwrap();
+    assert_eq!((feed.clusters().len(), ports(&feed)), (1, vec![]));
+    feed.apply(EDS, update(vec![("c", any(&load.unwrap()))])).unwrap();
+    assert_eq!(ports(&feed), [1]);
+    feed.apply(EDS, removed()).unwrap();
+    feed.apply(LDS, update(vec![("web", told_listener(free_port(), "another"))])).unwrap();
+    assert_eq!((feed.status().tables, ports(&feed)), (5, vec![1]));
 }
 
 async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
@@ -155,10 +238,14 @@ impl Source for Given {
     }
 }
 
-fn told(at: SocketAddr, text: &str) -> Arc<Resources> {
+fn told_listener(at: SocketAddr, text: &str) -> Any {
     let hosts = vec![vhost("all", &["*"], vec![direct("/", 200, text)])];
+    listener("web", at, vec![plain_chain(http("web", hosts, None))])
+}
+
+fn told(at: SocketAddr, text: &str) -> Arc<Resources> {
     let mut builder = Resources::builder();
-    builder.put(Resource::new("web", listener("web", at, vec![plain_chain(http("web", hosts, None))])));
+    builder.put(Resource::new("web", told_listener(at, text)));
     Arc::new(builder.build(text))
 }
 

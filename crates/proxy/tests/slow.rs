@@ -23,7 +23,13 @@ use std::{
 };
 
 use beside::{Limits, Origin, Peer, Way, figure};
-use envoy_types::pb::envoy::config::listener::v3::FilterChain;
+use envoy_types::pb::{
+    envoy::config::{
+        cluster::v3::{Cluster, OutlierDetection},
+        listener::v3::FilterChain,
+    },
+    google::protobuf::UInt32Value,
+};
 use mesh::{
     Ca, LIMIT, Proxy, free_port, millis, status, try_head, usage,
     xds::{
@@ -115,7 +121,6 @@ async fn edge() -> Edge<Proxy> {
             |manager| {
                 manager.request_headers_timeout = duration(ALLOWED);
                 manager.stream_idle_timeout = duration(ALLOWED);
-                manager.common_http_protocol_options.get_or_insert_default().idle_timeout = duration(ALLOWED);
             },
         )
     };
@@ -150,7 +155,9 @@ struct Slow {
     drip: &'static [u8],
 }
 
-const KINDS: [Slow; 7] = [
+const KINDS: [Slow; 9] = [
+    Slow { name: "a byte", tls: false, begin: b"G", drip: b"" },
+    Slow { name: "a method that nobody knows", tls: false, begin: b"ABC x", drip: b"" },
     Slow { name: "a head, byte by byte", tls: false, begin: b"GET / HTTP/1.1\r\nhost: a\r\nx: ", drip: b"y" },
     Slow { name: "half a head", tls: false, begin: b"GET / HTTP/1.1\r\nho", drip: b"" },
     Slow {
@@ -380,4 +387,71 @@ async fn an_answer_that_is_cut_at_its_very_end_is_not_whole() {
         assert_eq!(*clean, came == length, "{came} of {length} bytes");
     }
     assert!(fine.iter().any(|(length, came, _)| came < length), "the guard: some are cut");
+}
+
+/// A route's time is the app's: it begins when the request is complete. Until then a client may be as slow as a stream
+/// may be quiet, and what it keeps back is no endpoint's failure.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_sender_has_its_time_and_no_endpoint_is_blamed() {
+    let listening = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let app = listening.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listening.accept().await.unwrap();
+            tokio::spawn(async move {
+                while let Some(head) = try_head(&mut stream).await {
+                    let sent = if head.starts_with("POST") { 10 } else { 0 };
+                    let read = stream.read_exact(&mut vec![0; sent]).await;
+                    if read.is_err() || head.contains("/silent ") {
+                        std::future::pending::<()>().await;
+                    }
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                }
+            });
+        }
+    });
+    let at = free_port();
+    let routes = vec![to_with_timeout("/", "app", millis(600))];
+    let web = http("web", vec![vhost("all", &["*"], routes)], None);
+    let number = |value| Some(UInt32Value { value });
+    let watched = mesh::xds::changed(&cluster("app", &[app], Speak::Http1, None), |cluster: &mut Cluster| {
+        cluster.outlier_detection = Some(OutlierDetection {
+            consecutive_5xx: number(1),
+            max_ejection_percent: number(100),
+            base_ejection_time: duration(Duration::from_secs(60)),
+            ..OutlierDetection::default()
+        });
+    });
+    let _proxy = Proxy::start(
+        "edge",
+        StaticResources {
+            listeners: vec![listener("web", at, vec![plain_chain(web)])],
+            clusters: vec![watched],
+            ..StaticResources::default()
+        },
+    );
+    let post = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n");
+    let mut held_back = TcpStream::connect(at).await.unwrap();
+    held_back.write_all(format!("{}abc", post("/")).as_bytes()).await.unwrap();
+    let mut slow = TcpStream::connect(at).await.unwrap();
+    slow.write_all(post("/").as_bytes()).await.unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(millis(150)).await;
+        slow.write_all(b"x").await.unwrap();
+    }
+    assert_eq!(status(&mesh::read_head(&mut slow).await), 200, "1.5 s for the request, 0.6 s for the answer");
+    let early = timeout(millis(100), held_back.read_u8()).await;
+    assert!(early.is_err(), "an answer before its request's end: {early:?}");
+    drop(held_back);
+    for _ in 0..8 {
+        assert_eq!(status(&mesh::get(at, "a", "/").await), 200, "the endpoint is not ejected");
+    }
+    // Its time is held to all the same.
+    let mut silent = TcpStream::connect(at).await.unwrap();
+    silent.write_all(post("/silent").as_bytes()).await.unwrap();
+    tokio::time::sleep(millis(1000)).await;
+    let complete = Instant::now();
+    silent.write_all(b"0123456789").await.unwrap();
+    assert_eq!(status(&mesh::read_head(&mut silent).await), 504);
+    assert!(complete.elapsed() >= millis(550), "{:?}", complete.elapsed());
 }

@@ -15,6 +15,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use envoy_types::pb::{
@@ -28,7 +29,10 @@ use envoy_types::pb::{
             rbac::v3::{Permission, Policy, Principal, Rbac as Rules, permission, principal, rbac::Action},
         },
         extensions::{
-            filters::{listener::proxy_protocol::v3::ProxyProtocol, network::rbac::v3::Rbac as NetworkRbac},
+            filters::{
+                listener::{proxy_protocol::v3::ProxyProtocol, tls_inspector::v3::TlsInspector},
+                network::rbac::v3::Rbac as NetworkRbac,
+            },
             transport_sockets::{
                 proxy_protocol::v3::ProxyProtocolUpstreamTransport, raw_buffer::v3::RawBuffer,
             },
@@ -37,9 +41,9 @@ use envoy_types::pb::{
     google::protobuf::{Any, UInt32Value},
 };
 use mesh::{
-    App, LIMIT, Proxy, free_port, get, send,
+    App, LIMIT, Proxy, free_port, get, millis, send,
     xds::{
-        Speak, any, changed, cluster, http, listener, pass_through_chain, plain_chain, tcp, to,
+        Speak, any, changed, cluster, duration, http, listener, pass_through_chain, plain_chain, tcp, to,
         transport_socket, vhost,
     },
 };
@@ -59,16 +63,20 @@ fn start(listeners: Vec<Any>, clusters: Vec<Any>) -> Proxy {
     Proxy::start("edge", StaticResources { listeners, clusters, ..StaticResources::default() })
 }
 
-// ---- PROXY headers ----
-
-fn takes_headers(listener: &Any, config: &ProxyProtocol) -> Any {
+fn filtered(listener: &Any, name: &str, config: Any) -> Any {
     changed(listener, |listener: &mut Listener| {
         listener.listener_filters.push(ListenerFilter {
-            name: "proxy_protocol".to_owned(),
-            config_type: Some(listener_filter::ConfigType::TypedConfig(any(config))),
+            name: name.to_owned(),
+            config_type: Some(listener_filter::ConfigType::TypedConfig(config.clone())),
             ..ListenerFilter::default()
         });
     })
+}
+
+// ---- PROXY headers ----
+
+fn takes_headers(listener: &Any, config: &ProxyProtocol) -> Any {
+    filtered(listener, "proxy_protocol", any(config))
 }
 
 fn says_header(cluster: &Any, version: i32) -> Any {
@@ -210,13 +218,7 @@ fn believes(listener: &Any, from: Vec<CidrRange>) -> Any {
         type_url: "type.googleapis.com/weft.listener.v1.ProxyProtocol".to_owned(),
         value: prost::Message::encode_to_vec(&Believing { from }),
     };
-    changed(listener, |listener: &mut Listener| {
-        listener.listener_filters.push(ListenerFilter {
-            name: "weft.proxy_protocol".to_owned(),
-            config_type: Some(listener_filter::ConfigType::TypedConfig(config.clone())),
-            ..ListenerFilter::default()
-        });
-    })
+    filtered(listener, "weft.proxy_protocol", config)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -419,6 +421,81 @@ async fn tls_passes_through_by_its_name_and_without_one_nowhere() {
     assert_eq!(ask(at, &[b"\x16\x03\x01\0\x05\x01\0\0\x01\0"]).await.0, b"", "a hello of one byte");
     let stats = get(proxy.admin, "admin", "/stats/prometheus").await;
     assert!(stats.contains("weft_no_filter_chain_total{listener=\"sni\"} 4"), "{stats}");
+}
+
+// ---- TLS or not ----
+
+/// Bytes in the clear beside TLS, as where a mesh is on its way to mTLS.
+fn either(name: &str, at: SocketAddr, wait: Duration, goes_on: bool) -> Any {
+    let wanted = FilterChainMatch { transport_protocol: "raw_buffer".to_owned(), ..Default::default() };
+    let plain = FilterChain { filter_chain_match: Some(wanted), ..plain_chain(tcp("plain")) };
+    let both = listener(name, at, vec![pass_through_chain("first.example", "first"), plain]);
+    let inspected = filtered(&both, "tls_inspector", any(&TlsInspector::default()));
+    changed(&inspected, |listener: &mut Listener| {
+        listener.listener_filters_timeout = duration(wait);
+        listener.continue_on_listener_filters_timeout = goes_on;
+    })
+}
+
+const GREETING: &[u8] = b"220 ready\r\n";
+
+/// Greets, then says what it hears.
+async fn greeter() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = stream.split();
+                let _ = writer.write_all(GREETING).await;
+                let _ = tokio::io::copy(&mut reader, &mut writer).await;
+            });
+        }
+    });
+    address
+}
+
+/// Sends this and no end; what comes back up to this length, and after what time.
+async fn hear(at: SocketAddr, said: &[u8], length: usize) -> (Vec<u8>, Duration) {
+    within("an answer without an end", async {
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(said).await.unwrap();
+        let mut heard = Vec::new();
+        let _ = stream.take(length as u64).read_to_end(&mut heard).await;
+        (heard, began.elapsed())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_tls_goes_on_with_its_first_byte_and_silence_when_its_time_is_over() {
+    let (first, root) = tls_server("first.example").await;
+    let app = greeter().await;
+    let wait = millis(1500);
+    let [goes_on, ends] = [free_port(), free_port()];
+    let _proxy = start(
+        vec![either("goes on", goes_on, wait, true), either("ends", ends, wait, false)],
+        vec![cluster("first", &[first], Speak::Tcp, None), cluster("plain", &[app], Speak::Tcp, None)],
+    );
+    for said in ["HELLO", "12345", "SET key value", "GET / HT"] {
+        let answer = [GREETING, said.as_bytes()].concat();
+        let (heard, after) = hear(ends, said.as_bytes(), answer.len()).await;
+        assert!(heard == answer && after < wait / 2, "{said}: {} after {after:?}", heard.escape_ascii());
+    }
+    // What was said before the end of stream is passed on, and the end behind it.
+    for said in ["PING", "", "\x16"] {
+        let pieces: &[&[u8]] = if said.is_empty() { &[] } else { &[said.as_bytes()] };
+        let (heard, _) = ask(ends, pieces).await;
+        assert_eq!(heard, [GREETING, said.as_bytes()].concat(), "{said:?}: {}", heard.escape_ascii());
+    }
+    let (heard, after) = hear(goes_on, b"", GREETING.len()).await;
+    assert!(heard == GREETING && after >= wait && after < wait * 3, "after {after:?}");
+    assert_eq!(hear(ends, b"", 1).await.0, b"", "nobody said that it may go on");
+    // Half a hello is not silence.
+    assert_eq!(hear(goes_on, b"\x16\x03\x01\x02\0\x01", 1).await.0, b"");
+    assert_eq!(tls_ask(goes_on, "first.example", true, &[root]).await.unwrap(), "I am first.example");
 }
 
 // ---- Bytes ----

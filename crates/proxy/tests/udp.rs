@@ -25,10 +25,11 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 use mesh::{
-    LIMIT, Proxy, eventually, free_port, get,
-    xds::{Speak, any, cluster, duration},
+    App, LIMIT, Proxy, eventually, free_port, get,
+    xds::{Speak, any, changed, cluster, duration, http, listener, plain_chain, to, vhost},
 };
-use tokio::net::UdpSocket;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use tokio::net::{TcpStream, UdpSocket};
 use weft_proxy::static_config::StaticResources;
 
 #[expect(deprecated, reason = "the field's other name for it is a tree of matchers")]
@@ -176,4 +177,120 @@ async fn without_an_endpoint_datagrams_are_dropped_and_counted() {
     assert_eq!(ask(&client, at, b"hello", Duration::from_millis(100)).await, None);
     let line = "weft_udp_dropped_total{listener=\"none\",reason=\"no_endpoint\"}";
     eventually("the count", async || metric(&proxy, line).await == Some(1)).await;
+}
+
+/// Says that the process may have few descriptors.
+const FEW: &str = "WEFT_TEST_FEW_DESCRIPTORS";
+
+/// In a process of its own, since the limit is one.
+#[test]
+fn invented_sources_leave_descriptors_for_connections() {
+    if std::env::var_os(FEW).is_none() {
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "invented_sources_leave_descriptors_for_connections", "--nocapture"]);
+        assert!(again.env(FEW, "1").status().unwrap().success());
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum: Some(256) }).unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(flooded_by_sources());
+}
+
+/// 256 descriptors, of which clients may have 168 and sources a quarter of those.
+async fn flooded_by_sources() {
+    let (server, _serving) = echo("").await;
+    let app = App::start().await;
+    let (at, web) = (free_port(), free_port());
+    let routes = http("web", vec![vhost("all", &["*"], vec![to("/", "app")])], None);
+    let proxy = start(
+        vec![
+            datagrams("dns", at, "server", Duration::from_secs(60)),
+            listener("web", web, vec![plain_chain(routes)]),
+        ],
+        vec![
+            cluster("server", &[server], Speak::Tcp, None),
+            cluster("app", &[app.address], Speak::Http1, None),
+        ],
+    );
+    let dropped = |reason: &str| format!("weft_udp_dropped_total{{listener=\"dns\",reason=\"{reason}\"}}");
+    let invented = async || socket().await.send_to(b"hello", at).await.unwrap();
+    for _ in 0..400 {
+        invented().await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    eventually("the count", async || {
+        metric(&proxy, &dropped("sessions")).await.is_some_and(|count| count > 300)
+    })
+    .await;
+    assert_eq!(metric(&proxy, "weft_udp_open_sessions{listener=\"dns\"}").await, Some(42));
+    let mut held = Vec::new();
+    for _ in 0..10 {
+        held.push(TcpStream::connect(web).await.unwrap());
+        let answer = get(web, "a", "/").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    drop(held);
+    // Short of descriptors: whoever is new waits for better times.
+    assert_eq!(metric(&proxy, &dropped("overload")).await, Some(0));
+    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut files = Vec::new();
+    while open() < 165 {
+        files.push(std::fs::File::open("/dev/null").unwrap());
+    }
+    eventually("the level", async || {
+        metric(&proxy, "weft_overload_level{resource=\"descriptors\"}").await.is_some_and(|level| level >= 2)
+    })
+    .await;
+    invented().await;
+    eventually("the count", async || metric(&proxy, &dropped("overload")).await == Some(1)).await;
+}
+
+/// Takes IPv4 too.
+fn ipv4_compat(any: &Any) -> Any {
+    changed(any, |listener: &mut Listener| {
+        let address = listener.address.as_mut().unwrap().address.as_mut().unwrap();
+        let address::Address::SocketAddress(address) = address else { panic!() };
+        address.ipv4_compat = true;
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_has_a_listener_for_each_family_or_one_for_both() {
+    let (four, six) = (echo("four ").await.0, echo("six ").await.0);
+    let app = App::start().await;
+    let port = free_port().port();
+    let clusters = vec![
+        cluster("four", &[four], Speak::Tcp, None),
+        cluster("six", &[six], Speak::Tcp, None),
+        cluster("app", &[app.address], Speak::Http1, None),
+    ];
+    let at = |ip: &str| SocketAddr::new(ip.parse().unwrap(), port);
+    let udp = |name: &str, ip: &str| datagrams(&format!("udp {name}"), at(ip), name, Duration::from_secs(60));
+    let tcp = |name: &str, ip: &str| {
+        let routes = http("web", vec![vhost("all", &["*"], vec![to("/", "app")])], None);
+        listener(&format!("tcp {name}"), at(ip), vec![plain_chain(routes)])
+    };
+    let heard = async |client: &str, server: &str, patience| {
+        let client = UdpSocket::bind(SocketAddr::new(client.parse().unwrap(), 0)).await.unwrap();
+        ask(&client, at(server), b"hello", patience).await
+    };
+    let both = vec![udp("four", "0.0.0.0"), udp("six", "::"), tcp("four", "0.0.0.0"), tcp("six", "::")];
+    let proxy = start(both, clusters.clone());
+    assert_eq!(heard("127.0.0.1", "127.0.0.1", LIMIT).await.unwrap(), b"four hello");
+    assert_eq!(heard("::1", "::1", LIMIT).await.unwrap(), b"six hello");
+    for ip in ["127.0.0.1", "::1"] {
+        assert!(get(at(ip), "a", "/").await.starts_with("HTTP/1.1 200"), "{ip}");
+    }
+    proxy.stop();
+    let proxy = start(vec![udp("six", "::"), tcp("six", "::")], clusters.clone());
+    assert_eq!(heard("::1", "::1", LIMIT).await.unwrap(), b"six hello");
+    assert_eq!(heard("127.0.0.1", "127.0.0.1", Duration::from_millis(200)).await, None);
+    assert!(TcpStream::connect(at("127.0.0.1")).await.is_err());
+    proxy.stop();
+    let compat = [udp("six", "::"), tcp("six", "::")].iter().map(ipv4_compat).collect();
+    let _proxy = start(compat, clusters);
+    for ip in ["127.0.0.1", "::1"] {
+        assert_eq!(heard(ip, ip, LIMIT).await.unwrap(), b"six hello", "{ip}");
+        assert!(get(at(ip), "a", "/").await.starts_with("HTTP/1.1 200"), "{ip}");
+    }
 }

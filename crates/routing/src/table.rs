@@ -91,13 +91,7 @@ impl Staged {
     /// All names that this set refers to.
     pub fn references(&self) -> References {
         let mut references = References::default();
-        for (_, chain) in self.chains() {
-            if let NetworkFilter::Http(http) = &chain.filter
-                && let RouteSource::Rds(name) = &http.routes
-            {
-                references.route_configs.insert(name.clone());
-            }
-        }
+        references.route_configs.extend(self.listeners.values().flat_map(|one| one.route_configs()).cloned());
         for cluster in self.clusters.values() {
             if let ClusterKind::Eds { service_name } = &cluster.kind {
                 references.load_assignments.insert(service_name.clone());
@@ -210,9 +204,7 @@ impl Staged {
     }
 
     fn chains(&self) -> impl Iterator<Item = (&Arc<Listener>, &Arc<FilterChain>)> {
-        self.listeners.values().flat_map(|listener| {
-            listener.chains.iter().chain(&listener.default_chain).map(move |chain| (listener, chain))
-        })
+        self.listeners.values().flat_map(|listener| listener.all_chains().map(move |chain| (listener, chain)))
     }
 
     /// Freezes the set. Clusters that `previous` had keep their slots.
@@ -333,6 +325,23 @@ impl RoutingTable {
             }
         }
         table
+    }
+}
+
+impl Listener {
+    fn all_chains(&self) -> impl Iterator<Item = &Arc<FilterChain>> {
+        self.chains.iter().chain(&self.default_chain)
+    }
+
+    /// Those that it names and does not hold itself.
+    pub fn route_configs(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.all_chains().filter_map(|chain| match &chain.filter {
+            NetworkFilter::Http(http) => match &http.routes {
+                RouteSource::Rds(name) => Some(name),
+                RouteSource::Inline { .. } => None,
+            },
+            NetworkFilter::Tcp(_) => None,
+        })
     }
 }
 

@@ -35,13 +35,31 @@ pub fn detect(bytes: &[u8]) -> Progress<Protocol> {
     if first == 0x16 {
         return tls(bytes);
     }
+    match is_http2(bytes) {
+        Progress::More => Progress::More,
+        Progress::Done(true) => Progress::Done(Protocol::Http2),
+        Progress::Done(false) => http1(bytes),
+    }
+}
+
+/// Whether it is TLS, for who asks no more than that: the first byte tells, but of TLS itself.
+pub fn is_tls(bytes: &[u8]) -> Progress<bool> {
+    match bytes.first() {
+        None => Progress::More,
+        Some(0x16) => match tls(bytes) {
+            Progress::More => Progress::More,
+            Progress::Done(protocol) => Progress::Done(protocol == Protocol::Tls),
+        },
+        Some(_) => Progress::Done(false),
+    }
+}
+
+/// Whether it is HTTP/2, for who takes anything else for HTTP/1.
+pub fn is_http2(bytes: &[u8]) -> Progress<bool> {
     if bytes.len() < H2_PREFACE.len() && H2_PREFACE.starts_with(bytes) {
         return Progress::More;
     }
-    if bytes.starts_with(H2_PREFACE) {
-        return Progress::Done(Protocol::Http2);
-    }
-    http1(bytes)
+    Progress::Done(bytes.starts_with(H2_PREFACE))
 }
 
 /// A record header is type (22), then version 3.0 to 3.4. A second byte is enough: the minor version is not trusted.
@@ -114,6 +132,23 @@ mod tests {
         check(b"\x00\x01\x02", Done(Protocol::Other));
         check(b"*1\r\n$4\r\nPING\r\n", Done(Protocol::Other));
         check(b"get / HTTP/1.1\r\n", Done(Protocol::Other));
+    }
+
+    #[test]
+    fn who_asks_less_waits_for_less() {
+        use Progress::{Done, More};
+        for bytes in [&b"H"[..], b"PRI", b"12345", b"SET key value", b"\0"] {
+            assert_eq!(is_tls(bytes), Done(false));
+        }
+        assert_eq!(
+            [b"", &b"\x16"[..], b"\x16\x03", b"\x16\x04"].map(is_tls),
+            [More, More, Done(true), Done(false)]
+        );
+        for bytes in [&b"G"[..], b"PO", b"PRI * HTTP/1.1", b"\x16", b"ABC x"] {
+            assert_eq!(is_http2(bytes), Done(false));
+        }
+        assert_eq!([b"", &b"P"[..], &H2_PREFACE[..23]].map(is_http2), [More, More, More]);
+        assert_eq!(is_http2(H2_PREFACE), Done(true));
     }
 
     #[test]

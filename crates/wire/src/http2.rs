@@ -26,5 +26,5 @@ pub use frame::{PREFACE, Reason};
 pub use head::{HeadError, Protocol, RequestHead};
 pub use output::Output;
 pub use send::{OpenError, Read, Room};
-pub use settings::{Config, Credit, Role};
+pub use settings::{Config, Role};
 pub use stream::{Key, RECEIVING, SENDING, StreamError};

@@ -20,7 +20,7 @@ const SERVER_NAME_BYTES_MAX: usize = 255;
 /// What the filter-chain choice wants to know of a hello.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientHello {
-    /// The server name in lower case, if one was sent.
+    /// The server name in lower case, if one was sent; without the dot at its end that RFC 6066 section 3 forbids.
     pub server_name: Option<String>,
     /// The protocols offered by ALPN in the client's order, e.g. `h2`, `http/1.1`.
     pub alpn: Vec<Vec<u8>>,
@@ -129,6 +129,7 @@ fn server_name(body: &[u8]) -> Option<Option<String>> {
             let plain = !name.is_empty()
                 && name.len() <= SERVER_NAME_BYTES_MAX
                 && name.iter().all(u8::is_ascii_graphic);
+            let name = name.strip_suffix(b".").unwrap_or(name);
             return plain.then(|| Some(String::from_utf8_lossy(name).to_ascii_lowercase()));
         }
     }

@@ -4,7 +4,8 @@
 //! A caller that says no SNI of ours (an older gRPC client without a proxy) gets the first port that
 //! speaks HTTP/2, or else the first HTTP port. With mTLS strict there is no chain for plaintext: such a
 //! connection is closed and counted. Otherwise a captured connection in the clear is known by where it was
-//! going, and any other gets the first HTTP port, or else the first port.
+//! going, and any other gets the first HTTP port, or else the first port. Who says nothing for a moment waits for the
+//! server to speak, and goes on as bytes in the clear.
 
 mod authorization;
 mod filters;
@@ -30,6 +31,9 @@ use crate::snapshot::{Instance, ServiceId, Snapshot, Target};
 
 /// How long a connection may take to say whether it is TLS.
 const INSPECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same where silence is an answer, which the clients of servers that speak first wait out: longer than a lost
+/// hello takes to be sent again.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(1);
 /// No limit of our own before the app: callers have theirs.
 const UNLIMITED: u32 = u32::MAX;
 
@@ -105,6 +109,8 @@ pub fn build(made: &mut Made<'_>) {
     let destination = listener_filter("envoy.filters.listener.original_dst", &OriginalDst::default());
     let services = ports.values().flat_map(|port| &port.guarded.services).map(|(service, ..)| service);
     let believed = headers::believed(made, services);
+    let waits_for_server =
+        mode == MtlsMode::Permissive && ports.values().any(|port| !port.protocol.is_http());
     // A header comes before the bytes that an inspector looks at.
     let filters =
         [captured.then_some(destination), believed, (mode != MtlsMode::Disabled).then_some(inspector)];
@@ -113,7 +119,11 @@ pub fn build(made: &mut Made<'_>) {
         address: Some(socket(made.view.inbound)),
         filter_chains: chains,
         listener_filters: filters.into_iter().flatten().collect(),
-        listener_filters_timeout: Some(duration(INSPECT_TIMEOUT)),
+        listener_filters_timeout: Some(duration(match waits_for_server {
+            true => SILENCE_TIMEOUT,
+            false => INSPECT_TIMEOUT,
+        })),
+        continue_on_listener_filters_timeout: waits_for_server,
         traffic_direction: envoy_types::pb::envoy::config::core::v3::TrafficDirection::Inbound as i32,
         ..Default::default()
     };

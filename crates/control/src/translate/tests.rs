@@ -127,6 +127,23 @@ fn in_the_clear_ports_are_told_apart_by_where_a_captured_connection_was_going() 
 }
 
 #[test]
+fn who_waits_for_the_server_to_speak_goes_on_where_bytes_are_taken_in_the_clear() {
+    let goes_on = |mode: &str, ports: Value| {
+        let fe = (Kind::Service, "fe", json!({"selector": {"app": "fe"}, "ports": ports}));
+        let mesh = (Kind::Mesh, "default", json!({"mtls": {"mode": mode}}));
+        let made = for_view(&snapshot(&[fe, mesh]), &view(ProxyKind::Envoy));
+        let inbound: Listener = made.resources.get(weft_xds::LDS, "inbound").unwrap().decode().unwrap();
+        let wait = inbound.listener_filters_timeout.unwrap();
+        (inbound.continue_on_listener_filters_timeout, wait.seconds, wait.nanos)
+    };
+    let (tcp, http) = (json!({"name": "tcp-a", "port": 5432}), json!({"name": "http-b", "port": 8080}));
+    assert_eq!(goes_on("Permissive", json!([tcp])), (true, 1, 0));
+    assert_eq!(goes_on("Permissive", json!([tcp, http])), (true, 1, 0));
+    assert_eq!(goes_on("Permissive", json!([http])), (false, 5, 0));
+    assert_eq!(goes_on("Strict", json!([tcp, http])), (false, 5, 0));
+}
+
+#[test]
 fn in_the_clear_no_member_is_sent_to_a_port_that_it_did_not_mean() {
     let off = (Kind::Mesh, "default", json!({"mtls": {"mode": "Disabled"}}));
     let ports = json!([{"name": "http", "port": 80, "targetPort": 8080}, {"name": "tcp-b", "port": 5432}]);

@@ -8,9 +8,11 @@ use std::{
 
 use weft_routing::Listener;
 
-use super::{State, update::stays};
-use crate::worker::Command;
-use weft_xds::client::Update;
+use super::State;
+use crate::{
+    net::{Ipv4, datagrams},
+    worker::Command,
+};
 
 /// By address; TCP on the same one is another matter.
 #[derive(Default)]
@@ -22,7 +24,7 @@ pub(super) struct Datagrams {
     pub(super) kept: HashMap<SocketAddr, UdpSocket>,
 }
 
-fn address(listener: &Listener) -> Option<SocketAddr> {
+pub(super) fn address(listener: &Listener) -> Option<SocketAddr> {
     listener.udp.as_ref().map(|udp| udp.address)
 }
 
@@ -38,7 +40,7 @@ impl State {
                 kept.push(at);
                 continue;
             }
-            let socket = UdpSocket::bind(at).and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+            let socket = datagrams(at, Ipv4::of_listener(listener.ipv4_compat));
             let refused =
                 |error| format!("{}: address: cannot take datagrams on {at}: {error}", listener.name);
             opened.push((at, socket.map_err(refused)?));
@@ -62,7 +64,7 @@ impl State {
     /// Closes sockets that no listener wants any more.
     pub(super) fn unbind_datagrams(&mut self) {
         let wanted: HashSet<SocketAddr> =
-            self.staged.listeners.values().filter_map(|listener| address(listener)).collect();
+            self.wanted_listeners().filter_map(|listener| address(listener)).collect();
         let gone: Vec<SocketAddr> = self.datagrams.bound.difference(&wanted).copied().collect();
         self.datagrams.opened.retain(|(at, _)| wanted.contains(at));
         for address in gone {
@@ -71,26 +73,5 @@ impl State {
                 worker.send(Command::Unreceive(address));
             }
         }
-    }
-
-    /// Two listeners on one address would take each other's datagrams.
-    pub(super) fn datagram_addresses_differ(
-        &self,
-        fresh: &[Arc<Listener>],
-        update: &Update,
-    ) -> Result<(), String> {
-        let stays = stays(update);
-        let replaced: HashSet<&str> = fresh.iter().map(|listener| &*listener.name).collect();
-        let kept =
-            self.staged.listeners.values().filter(|old| stays(&old.name) && !replaced.contains(&*old.name));
-        let mut holders: HashMap<SocketAddr, &str> = HashMap::new();
-        for listener in kept.chain(fresh) {
-            let Some(at) = address(listener) else { continue };
-            if let Some(holder) = holders.insert(at, &listener.name) {
-                let name = &listener.name;
-                return Err(format!("{name}: address: {at} is also the address of listener {holder}"));
-            }
-        }
-        Ok(())
     }
 }

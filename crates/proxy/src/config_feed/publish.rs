@@ -1,9 +1,10 @@
 //! From the staged set to the table that every worker gets: at once when the set is whole, in the end also if it dangles.
+//! Listeners that wait for their routes keep nothing else back, see [`super::waiting`].
 
 use std::{sync::Arc, time::Instant};
 
 use weft_routing::{
-    Endpoints,
+    Cluster, ClusterKind, Endpoints,
     table::{Inconsistency, References},
 };
 
@@ -11,14 +12,17 @@ use super::State;
 use crate::{live::Published, worker::Command};
 
 impl State {
-    /// Sends a table if the staged set is whole. `dangling`: also if routes name clusters that are not there.
+    /// Sends a table if what the staged set names is there. `dangling`: also if clusters are missing that routes name.
     pub(super) fn publish(&mut self, dangling: bool) {
-        let mut missing = self.staged.missing();
         if dangling {
-            self.do_without(std::mem::take(&mut missing.secrets));
+            self.do_without(self.staged.missing().secrets);
         }
-        let warm = missing == References::default();
-        let found = self.staged.consistent().err().unwrap_or_default();
+        self.waiting = false;
+        self.staged.bind_secrets();
+        let part = self.ready_part();
+        let ready = part.as_ref().unwrap_or(&self.staged);
+        let warm = ready.missing() == References::default();
+        let found = ready.consistent().err().unwrap_or_default();
         let usable = found.is_empty() || {
             let only_clusters = found
                 .iter()
@@ -30,18 +34,28 @@ impl State {
             }
             dangling && only_clusters
         };
-        if self.staged.listeners.is_empty() || !warm || !usable {
+        // No listeners yet, or none any more.
+        let begun = self.table.is_some() || !ready.listeners.is_empty();
+        if !begun || !warm || !usable {
             self.dirty_since.get_or_insert_with(Instant::now);
             return;
         }
-        self.prune();
-        self.staged.bind_secrets();
-        let table = self.staged.build(self.table.as_ref());
-        self.resolved.retain(|name, _| self.staged.clusters.contains_key(name));
+        let table = match &part {
+            Some(part) => part.build(self.table.as_ref()),
+            None => {
+                self.prune();
+                self.staged.build(self.table.as_ref())
+            }
+        };
+        self.resolved.retain(|name, _| {
+            let slot = table.cluster_index(name).and_then(|index| table.cluster(index));
+            slot.is_some_and(|slot| is_by_name(&slot.cluster))
+        });
         self.table = Some(table);
-        self.dirty = false;
-        self.dirty_since = None;
-        self.dangling = !found.is_empty();
+        self.waiting = part.is_some();
+        self.dirty = self.waiting;
+        self.dirty_since = self.dirty_since.or_else(|| Some(Instant::now())).filter(|_| self.dirty);
+        self.dangling = !found.is_empty() || self.lacks_routes();
         self.send_table();
         self.unbind();
         self.hand_out_opened();
@@ -89,6 +103,11 @@ impl State {
             self.publish(false);
         }
     }
+}
+
+/// Its endpoints are what DNS says.
+fn is_by_name(cluster: &Cluster) -> bool {
+    matches!(cluster.kind, ClusterKind::StrictDns(_) | ClusterKind::LogicalDns(_))
 }
 
 pub(super) fn no_endpoints(name: Arc<str>) -> Endpoints {

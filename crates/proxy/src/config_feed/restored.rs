@@ -31,15 +31,23 @@ impl State {
             self.unconfirmed.insert(key.clone());
             self.received.insert(key, Arc::clone(resource));
         }
+        let missing = self.staged.missing();
+        if !missing.route_configs.is_empty() {
+            return Err("it is not whole".to_owned());
+        }
         // A cluster whose endpoints never came was in force as an empty one.
-        for name in self.staged.missing().load_assignments {
+        for name in missing.load_assignments {
             self.staged.endpoints.insert(Arc::clone(&name), Arc::new(no_endpoints(name)));
         }
         self.status.versions.clone_from(&good.versions);
         self.confirmed = Some(good.confirmed);
+        if self.staged.listeners.is_empty() {
+            // What was in force when it was written had none either.
+            self.table.get_or_insert_default();
+        }
         self.dirty = true;
         self.publish(true);
-        if self.dirty { Err("it is not whole".to_owned()) } else { Ok(()) }
+        Ok(())
     }
 
     /// As before `restore`.

@@ -11,9 +11,9 @@ use std::{
 use weft_routing::Listener;
 use weft_xds::client::Update;
 
-use super::{State, update::stays};
+use super::{State, datagrams, update::stays};
 use crate::{
-    net::{Reserved, reserve},
+    net::{Ipv4, Reserved, reserve},
     worker::{Command, Role},
 };
 
@@ -38,8 +38,8 @@ impl State {
                 continue;
             }
             let purpose = format!("listener {}", listener.name);
-            let reserved =
-                reserve(address, &purpose).map_err(|error| format!("{}: address: {error}", listener.name))?;
+            let reserved = reserve(address, Ipv4::of_listener(listener.ipv4_compat), &purpose)
+                .map_err(|error| format!("{}: address: {error}", listener.name))?;
             opened.push(reserved);
         }
         self.bind_datagrams(listeners)?;
@@ -50,7 +50,13 @@ impl State {
 
     /// The workers have a table with what these are for; their mailboxes keep the order.
     pub(super) fn hand_out_opened(&mut self) {
-        for reserved in std::mem::take(&mut self.opened) {
+        let serving = self.table.iter().flat_map(|table| &table.listeners);
+        let served: HashSet<SocketAddr> = serving.filter_map(|listener| listener.address).collect();
+        let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut self.opened)
+            .into_iter()
+            .partition(|reserved| served.contains(&reserved.address));
+        self.opened = waiting;
+        for reserved in ready {
             self.hand_out(Role::Configured, reserved);
         }
         self.hand_out_datagrams();
@@ -60,7 +66,7 @@ impl State {
     pub(super) fn unbind(&mut self) {
         self.unbind_datagrams();
         let wanted: HashSet<SocketAddr> =
-            self.staged.listeners.values().filter_map(|listener| listener.address).collect();
+            self.wanted_listeners().filter_map(|listener| listener.address).collect();
         let gone: Vec<SocketAddr> = self
             .bound
             .iter()
@@ -76,22 +82,48 @@ impl State {
         }
     }
 
-    /// Two listeners on one address would take each other's connections by the order of their names.
+    /// See [`apart`]; those that an update leaves as they are count too.
     pub(super) fn addresses_differ(&self, fresh: &[Arc<Listener>], update: &Update) -> Result<(), String> {
         let stays = stays(update);
         let replaced: HashSet<&str> = fresh.iter().map(|listener| &*listener.name).collect();
         let kept =
             self.staged.listeners.values().filter(|old| stays(&old.name) && !replaced.contains(&*old.name));
-        let mut holders: HashMap<SocketAddr, &str> = HashMap::new();
-        for listener in kept.chain(fresh) {
-            let Some(address) = listener.address else { continue };
-            if let Some(holder) = holders.insert(address, &listener.name) {
+        apart(kept.chain(fresh))?;
+        self.families_stay(fresh)
+    }
+
+    /// A socket that is open takes whom it takes.
+    fn families_stay(&self, fresh: &[Arc<Listener>]) -> Result<(), String> {
+        let at = |listener: &Listener| (listener.address, listener.udp.as_ref().map(|udp| udp.address));
+        for listener in fresh {
+            let changes = |old: &Arc<Listener>| {
+                at(old) == at(listener) && at(old) != (None, None) && old.ipv4_compat != listener.ipv4_compat
+            };
+            if self.staged.listeners.values().any(changes) {
+                return Err(format!(
+                    "{}: address.socket_address.ipv4_compat: cannot change while the address is open; \
+                     remove the listener first",
+                    listener.name
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Two listeners on one address would take each other's connections, or datagrams, by the order of their names.
+pub(super) fn apart<'a>(listeners: impl Iterator<Item = &'a Arc<Listener>>) -> Result<(), String> {
+    let mut holders: HashMap<(bool, SocketAddr), &str> = HashMap::new();
+    for listener in listeners {
+        for (is_udp, address) in [(false, listener.address), (true, datagrams::address(listener))] {
+            let Some(address) = address else { continue };
+            if let Some(holder) = holders.insert((is_udp, address), &listener.name) {
                 return Err(format!(
                     "{}: address: {address} is also the address of listener {holder}",
                     listener.name
                 ));
             }
         }
-        self.datagram_addresses_differ(fresh, update)
     }
+    Ok(())
 }

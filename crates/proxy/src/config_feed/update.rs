@@ -10,7 +10,7 @@ use weft_xds::{
     client::{Names, Update},
 };
 
-use super::{KINDS, State, decoded::Decoded};
+use super::{KINDS, State, decoded::Decoded, publish::no_endpoints};
 
 impl State {
     pub(super) fn apply(&mut self, type_url: &str, update: &Update) -> Result<(), String> {
@@ -91,7 +91,13 @@ impl State {
         let staged = &mut self.staged;
         match kind {
             weft_xds::CDS => staged.clusters.retain(|name, _| stays(name)),
-            weft_xds::EDS => staged.endpoints.retain(|name, _| stays(name)),
+            // A cluster that still names them keeps what it had, and one that had nothing waits no longer.
+            weft_xds::EDS => {
+                for name in update.removed.iter().map(|name| Arc::from(name.as_str())) {
+                    let empty = || Arc::new(no_endpoints(Arc::clone(&name)));
+                    staged.endpoints.entry(Arc::clone(&name)).or_insert_with(empty);
+                }
+            }
             weft_xds::LDS => staged.listeners.retain(|name, _| stays(name)),
             // Gone is gone: what names it gets no more connections, and holds up nothing.
             weft_xds::SDS => {
@@ -101,7 +107,7 @@ impl State {
             }
             _ => staged.routes.retain(|name, _| stays(name)),
         }
-        self.received.retain(|(of, name), _| *of != kind || stays(name));
+        self.received.retain(|(of, name), _| *of != kind || kind == weft_xds::EDS || stays(name));
         self.unconfirmed.retain(|(of, name)| *of != kind || stays(name));
     }
 

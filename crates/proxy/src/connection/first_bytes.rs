@@ -1,21 +1,38 @@
 //! What a connection's first bytes say: for the choice of a chain, and of the codec.
 
-use std::{io, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt},
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
     time::timeout,
 };
-use weft_routing::{Codec, HttpConfig, Listener, TransportProtocol};
-use weft_wire::{Progress, Protocol, tls_hello};
+use weft_routing::{Codec, FilterChain, HttpConfig, Listener, TransportProtocol};
+use weft_wire::{
+    Progress, Protocol,
+    detect::{is_http2, is_tls},
+    tls_hello,
+};
 
 use super::Stream;
-use crate::{http::h1, peer::Peer};
+use crate::{
+    http::{life::Life, quiet::Watch},
+    peer::Peer,
+};
 
 /// Unless the listener says otherwise.
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(5);
+/// Mostly the whole of what a client says first.
+const READ_BYTES: usize = 2048;
 
 /// What the first bytes said.
 pub(super) struct Seen {
@@ -24,13 +41,22 @@ pub(super) struct Seen {
     pub alpn: Vec<Vec<u8>>,
 }
 
+impl Seen {
+    fn raw() -> Seen {
+        Seen { transport: TransportProtocol::RawBuffer, server_name: None, alpn: Vec::new() }
+    }
+
+    fn http(version: &[u8]) -> Seen {
+        Seen { alpn: vec![version.to_vec()], ..Seen::raw() }
+    }
+}
+
 /// Looks at the first bytes if a chain's choice needs them.
 pub(super) async fn inspect(
     listener: &Listener,
     stream: &mut TcpStream,
     first: &mut BytesMut,
 ) -> io::Result<Seen> {
-    let raw = || Seen { transport: TransportProtocol::RawBuffer, server_name: None, alpn: Vec::new() };
     let chains = || listener.chains.iter().chain(&listener.default_chain);
     let needed = listener.tls_inspector
         || listener.http_inspector
@@ -44,31 +70,50 @@ pub(super) async fn inspect(
         // A lone TLS chain needs no look: its handshake tells.
         let tls = chains().all(|chain| chain.tls.is_some());
         let transport = if tls { TransportProtocol::Tls } else { TransportProtocol::RawBuffer };
-        return Ok(Seen { transport, ..raw() });
+        return Ok(Seen { transport, ..Seen::raw() });
     }
-    match timeout(first_bytes_timeout(listener), look(stream, first)).await {
+    let mut in_clear = chains().filter(|chain| may_be_in_clear(chain)).peekable();
+    let takes_clear = in_clear.peek().is_some();
+    let http =
+        listener.http_inspector || in_clear.any(|chain| !chain.matches.application_protocols.is_empty());
+    let looked = timeout(first_bytes_timeout(listener), look(stream, first, http)).await;
+    let may_be_raw = is_tls(first) != Progress::Done(true);
+    match looked {
+        // A client may have said all that it has to say. Who has said nothing, where nothing is taken in the clear, has
+        // looked whether somebody is here.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof && may_be_raw => {
+            if first.is_empty() && !takes_clear { Err(error) } else { Ok(Seen::raw()) }
+        }
         Ok(seen) => seen,
         // The server speaks first, perhaps.
-        Err(_) if listener.continue_on_listener_filters_timeout => Ok(raw()),
+        Err(_) if listener.continue_on_listener_filters_timeout && may_be_raw => Ok(Seen::raw()),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+/// Whether the chain takes anything but TLS.
+fn may_be_in_clear(chain: &FilterChain) -> bool {
+    let wants = &chain.matches;
+    chain.tls.is_none()
+        && wants.transport_protocol != Some(TransportProtocol::Tls)
+        && wants.server_names.is_empty()
 }
 
 pub(super) fn first_bytes_timeout(listener: &Listener) -> Duration {
     listener.listener_filters_timeout.filter(|limit| !limit.is_zero()).unwrap_or(FIRST_BYTES_TIMEOUT)
 }
 
-async fn look(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Seen> {
+/// `http`: a chain's choice needs more than whether it is TLS.
+async fn look(stream: &mut TcpStream, first: &mut BytesMut, http: bool) -> io::Result<Seen> {
     loop {
-        let plain = |alpn: &[u8]| Seen {
-            transport: TransportProtocol::RawBuffer,
-            server_name: None,
-            alpn: vec![alpn.to_vec()],
+        let protocol = match is_tls(first) {
+            Progress::Done(false) if !http => Progress::Done(Protocol::Other),
+            _ => weft_wire::detect(first),
         };
-        match weft_wire::detect(first) {
-            Progress::Done(Protocol::Http1) => return Ok(plain(b"http/1.1")),
-            Progress::Done(Protocol::Http2) => return Ok(plain(b"h2c")),
-            Progress::Done(Protocol::Other) => return Ok(Seen { alpn: Vec::new(), ..plain(b"") }),
+        match protocol {
+            Progress::Done(Protocol::Http1) => return Ok(Seen::http(b"http/1.1")),
+            Progress::Done(Protocol::Http2) => return Ok(Seen::http(b"h2c")),
+            Progress::Done(Protocol::Other) => return Ok(Seen::raw()),
             Progress::Done(Protocol::Tls) => match tls_hello::parse(first) {
                 Ok(Progress::Done(hello)) => {
                     return Ok(Seen {
@@ -87,17 +132,29 @@ async fn look(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Seen> 
 }
 
 pub async fn read_more<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io::Result<()> {
-    first.reserve(2048);
-    match io.read_buf(first).await? {
+    match poll_fn(|cx| poll_more(io, first, cx)).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
     }
 }
 
+/// Who waits holds no room for what may come.
+fn poll_more<T: AsyncRead + Unpin>(
+    io: &mut T,
+    first: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut room = [MaybeUninit::uninit(); READ_BYTES];
+    let mut room = ReadBuf::uninit(&mut room);
+    ready!(Pin::new(io).poll_read(cx, &mut room))?;
+    first.extend_from_slice(room.filled());
+    Poll::Ready(Ok(room.filled().len()))
+}
+
 /// Whether HTTP/2 is spoken; `None`: nothing was, in time.
 pub(super) async fn takes_h2(
     peer: &Peer,
-    config: &HttpConfig,
+    config: &Arc<HttpConfig>,
     io: &mut Stream,
     first: &mut BytesMut,
     agreed: Option<bool>,
@@ -105,20 +162,46 @@ pub(super) async fn takes_h2(
     match (config.codec, agreed) {
         (Codec::Http2, _) | (Codec::Auto, Some(true)) => Some(true),
         (Codec::Http1, _) | (Codec::Auto, Some(false)) => Some(false),
-        // A client may open a connection long before it speaks.
         (Codec::Auto, None) => tokio::select! {
-            h2 = timeout(h1::idle_timeout(config), speaks_h2(io, first)) => h2.ok()?.ok(),
+            h2 = speaks_h2(peer, config, io, first) => h2,
             () = peer.drain.out_of_patience() => None,
         },
     }
 }
 
-async fn speaks_h2<T: AsyncRead + Unpin>(io: &mut T, first: &mut BytesMut) -> io::Result<bool> {
-    loop {
-        match weft_wire::detect(first) {
-            Progress::Done(protocol) => return Ok(protocol == Protocol::Http2),
-            Progress::More if first.len() >= weft_wire::detect::LINE_BYTES_MAX => return Ok(false),
-            Progress::More => read_more(io, first).await?,
+/// A client may open a connection long before it speaks, which is idle until then. Once it has begun it has as long as
+/// for a head.
+async fn speaks_h2<T: AsyncRead + Unpin>(
+    peer: &Peer,
+    config: &Arc<HttpConfig>,
+    io: &mut T,
+    first: &mut BytesMut,
+) -> Option<bool> {
+    let bounds = peer.worker.bounds.of(config);
+    let watch = |begun| match begun {
+        true => Watch::new(&peer.worker, Some(bounds.head_timeout), None),
+        false => {
+            let limit = Life::idle_at_most(&bounds.life, bounds.idle_timeout);
+            Some(Watch::idle(&peer.worker, limit))
         }
-    }
+    };
+    let mut waiting = watch(!first.is_empty());
+    poll_fn(|cx| {
+        loop {
+            if let Progress::Done(h2) = is_http2(first) {
+                return Poll::Ready(Some(h2));
+            }
+            let begins = first.is_empty();
+            match poll_more(io, first, cx) {
+                Poll::Ready(Ok(1..)) if begins => waiting = watch(true),
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(None),
+                Poll::Pending if waiting.as_mut().is_some_and(|watch| watch.on_wait(cx)) => {
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
 }

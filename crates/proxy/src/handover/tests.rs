@@ -43,7 +43,8 @@ impl Proxy {
                 mailbox.send(Command::Crew(crew));
             }
         }
-        let reserved = reserve((Ipv4Addr::LOCALHOST, 0).into(), "a test").unwrap();
+        let reserved =
+            reserve((Ipv4Addr::LOCALHOST, 0).into(), crate::net::Ipv4::AsSystem, "a test").unwrap();
         let (address, role) = (reserved.address, Role::Outbound);
         workers[0].send(Command::Listen { role, address, socket: reserved.socket });
         Proxy { workers, address, threads }

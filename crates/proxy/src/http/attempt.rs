@@ -4,7 +4,7 @@ use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Response, StatusCode};
 use tokio::time::Instant;
-use weft_routing::Thresholds;
+use weft_routing::{Thresholds, retry::Failure};
 
 use super::{
     body::{RequestBody, TryBody},
@@ -32,6 +32,9 @@ use crate::{
 
 /// How often a request that waits for a connection looks for one.
 const QUEUE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Connections that leave, one after the other, before a request is sent on them.
+const LEASES_MAX: u32 = 8;
 
 /// What a try is told about its request, and tells.
 #[derive(Clone, Copy)]
@@ -69,12 +72,15 @@ pub async fn attempt(
         outgoing.pass_interim(head, body, endpoint.address, trying.record);
     };
     let mut sent = send(lease, cluster, target, body, &mut on_interim).await;
-    if let Err(broken) = &mut sent
+    let mut leases = 1;
+    while let Err(broken) = &mut sent
         && broken.stale
+        && (leases == 1 || leases < LEASES_MAX && broken.failure == Failure::ResetBeforeSent)
         && body.can_repeat()
         && let Some(target) = broken.head.take()
     {
         // An endpoint may close a connection in the moment in which it is used again. That says nothing of the endpoint.
+        leases += 1;
         sent = match self::lease(cluster, endpoint, version, peer, outgoing.limits()).await {
             Ok(lease) => send(lease, cluster, target, body, &mut on_interim).await,
             Err(error) => Err(Broken::connect(&error, Some(target))),

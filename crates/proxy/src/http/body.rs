@@ -3,7 +3,7 @@
 mod request;
 
 use std::{
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -11,7 +11,10 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
 use weft_wire::grpc_web::Answer;
 
 pub use self::request::{RequestBody, TryBody};
@@ -31,7 +34,8 @@ pub struct ResponseBody {
     deadline: Deadline,
 }
 
-/// When an answer must be complete, where a route says so; the timer is made only if the answer has to be waited for.
+/// When an answer must be complete, where a route says so; the timer is made only if the answer, or its client, has to
+/// be waited for.
 enum Deadline {
     None,
     At(Instant),
@@ -39,14 +43,21 @@ enum Deadline {
 }
 
 impl Deadline {
+    /// Asked in a wait, which ends then.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         if let Deadline::At(end) = self {
             *self = Deadline::Armed(Box::pin(sleep_until(*end)));
         }
         match self {
-            Deadline::Armed(timer) => timer.as_mut().poll(cx).is_ready(),
+            // Where there is always more to do, the task waits only as it has used up its turn, and so has the timer.
+            Deadline::Armed(timer) => pin!(unconstrained(timer.as_mut())).poll(cx).is_ready(),
             _ => false,
         }
+    }
+
+    /// Asked where there is no wait: one load, and no look at the clock.
+    fn has_rung(&self) -> bool {
+        matches!(self, Deadline::Armed(timer) if timer.is_elapsed())
     }
 }
 
@@ -88,12 +99,17 @@ impl ResponseBody {
         self.watch.as_ref().map(Watch::limit)
     }
 
-    /// The client takes no more just now; its request may go on all the same.
-    pub fn drive(&mut self, cx: &mut Context<'_>) {
+    /// The client takes no more just now; its request may go on all the same, and so does its time.
+    pub fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
         match &mut self.source {
             Source::Upstream(incoming) => incoming.drive(cx),
             Source::Web(answer) => answer.incoming().drive(cx),
-            Source::Empty | Source::Text(_) => {}
+            Source::Empty | Source::Text(_) => return Ok(()),
+        }
+        if self.deadline.is_over(cx) {
+            Err(self.end_late(flags::TIMEOUT, "response_timeout"))
+        } else {
+            Ok(())
         }
     }
 
@@ -139,10 +155,15 @@ impl ResponseBody {
         } else {
             return None;
         };
+        Some(self.end_late(flags, details))
+    }
+
+    #[cold]
+    fn end_late(&mut self, flags: &'static str, details: &'static str) -> BodyError {
         if let Some(record) = &mut self.record {
             record.on_too_late(flags, details);
         }
-        Some(details.into())
+        details.into()
     }
 }
 
@@ -155,6 +176,9 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
+        if this.deadline.has_rung() {
+            return Poll::Ready(Some(Err(this.end_late(flags::TIMEOUT, "response_timeout"))));
+        }
         let polled = match &mut this.source {
             Source::Empty => return Poll::Ready(None),
             Source::Text(text) => {
@@ -239,6 +263,7 @@ impl ResponseBody {
         self.source = Source::Empty;
         self.record = None;
         self.watch = None;
+        self.deadline = Deadline::None;
     }
 }
 

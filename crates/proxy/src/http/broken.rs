@@ -27,7 +27,7 @@ pub struct Broken {
     pub last: bool,
     /// The other side answered for the stream, so it has read the head.
     pub seen: bool,
-    /// A kept connection ended without a word, and the request may be made twice.
+    /// A kept connection ended without a word, and the request may be made twice; or it left, and has not looked at it.
     pub stale: bool,
     /// The endpoint did nothing wrong: what the client is told instead.
     blameless: Option<&'static str>,
@@ -148,7 +148,7 @@ impl Broken {
             seen: *heard || !unsent && error.is_reset_by_peer(),
             head,
             last: false,
-            stale: false,
+            stale: !heard && error.is_left_out(),
             blameless: None,
         }
     }
@@ -181,6 +181,11 @@ impl Broken {
     /// The stream was quiet for too long.
     pub fn quiet() -> Broken {
         Broken { flags: flags::STREAM_IDLE, details: "stream_idle_timeout", ..Broken::timeout(true) }
+    }
+
+    /// The client kept the request's end for itself for too long, or its stream has no time left.
+    pub fn unsent() -> Broken {
+        Broken { blameless: Some("the request did not come to its end in time\n"), ..Broken::quiet() }
     }
 
     pub fn reason(&self) -> Reason {

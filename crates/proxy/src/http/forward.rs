@@ -20,10 +20,11 @@ use super::{
     grpc::{self, Rpc},
     h1::heads,
     inbound::Inbound,
-    quiet::{Watch, while_moving},
+    quiet::Watch,
     reply::{Reason, respond},
     target::Target,
     timer::Timer,
+    times::{TIMEOUT, Times, Waited},
 };
 use crate::{
     peer::{ChainView, Peer},
@@ -37,8 +38,6 @@ use crate::{
     worker::Direction,
 };
 
-/// To the response's head, unless the route says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// A stream in which nothing moves ends after this, unless the configuration says otherwise.
 pub const STREAM_IDLE: Duration = Duration::from_secs(300);
 /// For our own check of the app.
@@ -124,8 +123,7 @@ pub async fn forward(
     if !forwarding.mirrors.is_empty() {
         mirror(outgoing, &target, &body);
     }
-    let times = Times::of(&outgoing, record.started().into());
-    let deadline = times.head;
+    let mut times = Times::of(&outgoing, record.started().into(), &body);
     let safe;
     let policy = match &forwarding.retry {
         // What our app does for a try that is already not the first would be tried for nothing, tries times tries.
@@ -150,38 +148,29 @@ pub async fn forward(
         let last_try = record.tries > policy.retries_max;
         // Every try gives its head back, but one that is cut off by its own time.
         let spare = (!last_try && policy.per_try_timeout.is_some()).then(|| target.clone());
-        let end = match policy.per_try_timeout.filter(|limit| !limit.is_zero()) {
-            Some(limit) => {
-                Some(deadline.map_or(Instant::now() + limit, |end| end.min(Instant::now() + limit)))
-            }
-            None => deadline,
-        };
+        let per_try = policy.per_try_timeout.filter(|limit| !limit.is_zero());
         outgoing.name_try(&mut target, &endpoint, record.tries);
         let moved = Cell::new(false);
+        let end = times.told(per_try);
         let trying = Trying { record: &record, end, to_member, moved: &moved };
-        let ended = {
-            let mut trying = pin!(attempt(outgoing, &endpoint, target, &body, trying));
-            match end {
-                Some(end) => timer.until(end, trying.as_mut()).await,
-                None => {
-                    let watch = Watch::new(&peer.worker, times.idle, Some(body.clone()));
-                    while_moving(trying.as_mut(), watch, &moved).await
-                }
-            }
+        let waited = {
+            let trying = pin!(attempt(outgoing, &endpoint, target, &body, trying));
+            times.wait(trying, &body, per_try, &moved, (&peer.worker, &mut *timer)).await
         };
-        let (failure, ended) = match ended {
-            Some(Ok(answered)) => match failure_status(&answered.response, record.rpc) {
+        let (failure, ended) = match waited {
+            Waited::Done(Ok(answered)) => match failure_status(&answered.response, record.rpc) {
                 Some(failure) => (failure, Ended::Answered(answered)),
                 None => {
                     cluster.note(&endpoint, Outcome::Good, 0);
                     return Ok(finish(outgoing, answered, &endpoint, record, times));
                 }
             },
-            Some(Err(broken)) => (broken.failure, Ended::Broken(broken)),
-            None => {
-                let broken = match end {
-                    Some(_) => Broken::timeout(deadline.is_some_and(|whole| whole <= Instant::now())),
-                    None => Broken::quiet(),
+            Waited::Done(Err(broken)) => (broken.failure, Ended::Broken(broken)),
+            late => {
+                let broken = match late {
+                    Waited::Unsent => Broken::unsent(),
+                    Waited::Quiet => Broken::quiet(),
+                    _ => Broken::timeout(times.head().is_some_and(|whole| whole <= Instant::now())),
                 };
                 (broken.failure, Ended::Broken(broken))
             }
@@ -321,40 +310,6 @@ pub fn no_endpoint() -> Reason {
     Reason::new(status, flags::NO_HEALTHY_UPSTREAM, "no_healthy_upstream", "no healthy upstream\n")
 }
 
-/// The times that a request is held to.
-#[derive(Clone, Copy)]
-struct Times {
-    /// For the answer's head.
-    head: Option<Instant>,
-    /// For all of the answer, where the configuration says so.
-    whole: Option<Instant>,
-    /// Between two movements.
-    idle: Option<Duration>,
-}
-
-impl Times {
-    fn of(outgoing: &Outgoing<'_>, now: Instant) -> Times {
-        let Outgoing { forwarding, cluster, .. } = outgoing;
-        let streams = [
-            forwarding.max_stream,
-            outgoing.view.config.timeouts.max_stream,
-            cluster.cluster.http.max_stream,
-        ];
-        let whole = streams
-            .into_iter()
-            .chain([forwarding.timeout])
-            .flatten()
-            .filter(|limit| !limit.is_zero())
-            .min()
-            .map(|limit| now + limit);
-        let head = match forwarding.timeout {
-            None => Some(whole.map_or(now + TIMEOUT, |whole| whole.min(now + TIMEOUT))),
-            Some(_) => whole,
-        };
-        Times { head, whole, idle: outgoing.idle_timeout() }
-    }
-}
-
 fn failure_status(response: &Response<Inbound>, rpc: Rpc) -> Option<Failure> {
     let status = response.status();
     let grpc_status = rpc
@@ -415,7 +370,7 @@ fn finish(
     let early = record.request_body.as_ref().is_some_and(|body| !body.ended());
     record.lease = Some(UsedLease { lease: answered.lease, endpoint: Rc::clone(endpoint), early });
     let watch = Watch::new(&peer.worker, times.idle, record.request_body.clone());
-    let mut body = ResponseBody::upstream(body, record, watch, times.whole);
+    let mut body = ResponseBody::upstream(body, record, watch, times.whole());
     if let Some(answer) = translated {
         body.translate(answer, &parts.headers);
     }

@@ -7,7 +7,7 @@ pub mod guarded;
 pub mod server;
 pub mod streams;
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
 
 use weft_routing::{ConnectionLife, Http2Keepalive, Http2Options, HttpConfig, UpstreamHttp, jittered};
 use weft_wire::http2_guard::Guard;
@@ -25,6 +25,8 @@ const HEAD_BYTES_MAX: u32 = super::h1::HEAD_BYTES_MAX as u32;
 /// A peer that is gone without a word is noticed after this and the timeout.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What any living peer has read by then.
+const READ_SOON_BYTES: u64 = 64 * 1024;
 
 /// What a cluster says about HTTP/2.
 #[derive(Clone, Copy)]
@@ -56,22 +58,31 @@ fn keep_alive(said: Option<Http2Keepalive>, random: u64) -> (Option<Duration>, D
 }
 
 /// Waits until a peer that has been silent for an interval does not answer a PING either. `used`: whether anybody cares.
+/// One that may have much to read before the PING has as long as `behind`: what lies in the kernels' buffers moves
+/// unseen.
 async fn still_there(
     pings: Pings,
     heard: Rc<Cell<bool>>,
     interval: Option<Duration>,
     limit: Duration,
+    behind: Duration,
     used: impl Fn() -> bool,
 ) {
     let Some(interval) = interval else { return std::future::pending().await };
+    let limit = limit.max(Duration::from_millis(1));
     loop {
         tokio::time::sleep(interval).await;
         if heard.take() || !used() {
             continue;
         }
-        if tokio::time::timeout(limit, pings.ping()).await.is_err() {
-            tracing::debug!("an HTTP/2 peer does not answer");
-            return;
+        let mut left = if pings.unproven() > READ_SOON_BYTES { limit.max(behind) } else { limit };
+        let mut answered = pin!(pings.ping());
+        while tokio::time::timeout(limit.min(left), answered.as_mut()).await.is_err() && !heard.take() {
+            left = left.saturating_sub(limit);
+            if left.is_zero() {
+                tracing::debug!("an HTTP/2 peer does not answer");
+                return;
+            }
         }
     }
 }

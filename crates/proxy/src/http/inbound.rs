@@ -83,8 +83,10 @@ impl Inbound {
 
     /// Nobody can take more of an answer just now: what is left of its request goes on.
     pub fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Inbound::H2(body) = self {
-            body.drive(cx);
+        match self {
+            Inbound::H2(body) => body.drive(cx),
+            Inbound::Client(body) => body.drive(cx),
+            Inbound::Server(_) | Inbound::Tunnel(_) => {}
         }
     }
 }

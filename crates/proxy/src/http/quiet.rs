@@ -5,7 +5,6 @@
 //! streams, which then end. A place costs a push and a pop, a timer would cost a lock for every answer that waits once.
 
 use std::{
-    cell::Cell,
     cmp::Reverse,
     rc::Rc,
     task::{Context, Waker},
@@ -235,28 +234,6 @@ impl Drop for Watch {
             drop(place);
         }
     }
-}
-
-/// Waits for `work` as long as the stream moves, which `moved` says too; `None` when it did not for too long.
-pub async fn while_moving<F: Future>(
-    work: F,
-    mut watch: Option<Watch>,
-    moved: &Cell<bool>,
-) -> Option<F::Output> {
-    tokio::pin!(work);
-    std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
-        std::task::Poll::Ready(done) => std::task::Poll::Ready(Some(done)),
-        std::task::Poll::Pending => match &mut watch {
-            Some(watch) => {
-                if moved.take() {
-                    watch.on_move();
-                }
-                if watch.on_wait(cx) { std::task::Poll::Ready(None) } else { std::task::Poll::Pending }
-            }
-            None => std::task::Poll::Pending,
-        },
-    })
-    .await
 }
 
 #[cfg(test)]

@@ -67,7 +67,6 @@ pub fn respond(
     text: Bytes,
 ) -> Response<ResponseBody> {
     record.status = status.as_u16();
-    record.response_bytes = text.len() as u64;
     record.keep_response(&headers);
     let mut response = Response::new(ResponseBody::text(text, Some(record)));
     *response.status_mut() = status;

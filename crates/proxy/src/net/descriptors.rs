@@ -45,6 +45,11 @@ impl Descriptors {
         u32::try_from(self.connect_below / 2).unwrap_or(0).max(1)
     }
 
+    /// How many sources of datagrams may have one: they are easily invented, and must not be all that clients are.
+    pub fn datagrams_max(self) -> u32 {
+        u32::try_from(self.accept_below / 4).unwrap_or(0)
+    }
+
     /// Whether a client's connection with this socket may stay.
     pub fn may_accept(self, socket: &impl AsRawFd) -> bool {
         socket.as_raw_fd() < self.accept_below
@@ -62,10 +67,15 @@ mod tests {
 
     #[test]
     fn clients_stop_before_endpoints_and_both_before_the_end() {
-        for (limit, accept_below, connect_below) in
-            [(256, 168, 224), (1024, 744, 992), (16, 0, 0), (u64::MAX, RawFd::MAX, RawFd::MAX)]
-        {
-            assert_eq!(Descriptors::within(limit), Descriptors { accept_below, connect_below }, "{limit}");
+        for (limit, accept_below, connect_below, datagrams_max) in [
+            (256, 168, 224, 42),
+            (1024, 744, 992, 186),
+            (16, 0, 0, 0),
+            (u64::MAX, RawFd::MAX, RawFd::MAX, 536_870_911),
+        ] {
+            let descriptors = Descriptors::within(limit);
+            assert_eq!(descriptors, Descriptors { accept_below, connect_below }, "{limit}");
+            assert_eq!(descriptors.datagrams_max(), datagrams_max, "{limit}");
         }
     }
 }

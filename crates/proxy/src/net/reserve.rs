@@ -43,10 +43,34 @@ pub struct Reserved {
     pub socket: TcpListener,
 }
 
+/// Whether a socket on `::` has the port's IPv4 too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipv4 {
+    /// As the system does it, for the operator's own addresses.
+    AsSystem,
+    Too,
+    /// So that a listener on `0.0.0.0` may have it.
+    LeftAlone,
+}
+
+impl Ipv4 {
+    /// As a listener's configuration says it.
+    pub fn of_listener(ipv4_compat: bool) -> Ipv4 {
+        if ipv4_compat { Ipv4::Too } else { Ipv4::LeftAlone }
+    }
+
+    fn apply(self, socket: &Socket, address: SocketAddr) -> io::Result<()> {
+        if self == Ipv4::AsSystem || address.is_ipv4() {
+            return Ok(());
+        }
+        socket.set_only_v6(self == Ipv4::LeftAlone)
+    }
+}
+
 /// Listens on `address`. `purpose` is for the error sentence ("outbound traffic").
-pub fn reserve(address: SocketAddr, purpose: &str) -> Result<Reserved, PortTaken> {
+pub fn reserve(address: SocketAddr, ipv4: Ipv4, purpose: &str) -> Result<Reserved, PortTaken> {
     let explain = |source| explained(source, address, purpose);
-    let socket = listening(address).map_err(explain)?;
+    let socket = listening(address, ipv4).map_err(explain)?;
     let address = socket.local_addr().map_err(explain)?;
     Ok(Reserved { address, socket })
 }
@@ -54,10 +78,16 @@ pub fn reserve(address: SocketAddr, purpose: &str) -> Result<Reserved, PortTaken
 /// Opens a socket for datagrams. They are taken once a configuration has a listener for them, and an address that can't
 /// be had would then hold that configuration up.
 pub fn reserve_datagrams(address: SocketAddr) -> Result<std::net::UdpSocket, PortTaken> {
-    let opened = std::net::UdpSocket::bind(address);
-    opened
-        .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
-        .map_err(|source| explained(source, address, "datagrams"))
+    datagrams(address, Ipv4::AsSystem).map_err(|source| explained(source, address, "datagrams"))
+}
+
+/// A socket for datagrams.
+pub fn datagrams(address: SocketAddr, ipv4: Ipv4) -> io::Result<std::net::UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    ipv4.apply(&socket, address)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 fn explained(source: io::Error, address: SocketAddr, purpose: &str) -> PortTaken {
@@ -67,8 +97,9 @@ fn explained(source: io::Error, address: SocketAddr, purpose: &str) -> PortTaken
     }
 }
 
-fn listening(address: SocketAddr) -> io::Result<TcpListener> {
+fn listening(address: SocketAddr, ipv4: Ipv4) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    ipv4.apply(&socket, address)?;
     // A restart must not wait for the old connections' TIME_WAIT; listening sockets conflict all the same.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -87,8 +118,8 @@ mod tests {
 
     #[test]
     fn second_process_gets_one_sentence() {
-        let first = reserve(ANY, "inbound traffic").unwrap();
-        let second = reserve(first.address, "outbound traffic").unwrap_err();
+        let first = reserve(ANY, Ipv4::AsSystem, "inbound traffic").unwrap();
+        let second = reserve(first.address, Ipv4::AsSystem, "outbound traffic").unwrap_err();
         assert_eq!(
             second.to_string(),
             format!(
@@ -114,11 +145,25 @@ mod tests {
 
     #[test]
     fn accepted_connections_are_probed() {
-        let ours = reserve(ANY, "inbound traffic").unwrap();
+        let ours = reserve(ANY, Ipv4::AsSystem, "inbound traffic").unwrap();
         let _client = std::net::TcpStream::connect(ours.address).unwrap();
         ours.socket.set_nonblocking(false).unwrap();
         let (accepted, _) = ours.socket.accept().unwrap();
         assert!(socket2::SockRef::from(&accepted).keepalive().unwrap());
+    }
+
+    #[test]
+    fn ipv4_of_a_port_is_left_to_another_listener_unless_asked() {
+        let (any, all): (SocketAddr, SocketAddr) =
+            ("[::]:0".parse().unwrap(), (std::net::Ipv4Addr::UNSPECIFIED, 0).into());
+        for (ipv4, left) in [(Ipv4::LeftAlone, true), (Ipv4::Too, false)] {
+            let ours = reserve(any, ipv4, "listener six").unwrap();
+            let four = SocketAddr::new(all.ip(), ours.address.port());
+            assert_eq!(reserve(four, ipv4, "listener four").is_ok(), left, "{ipv4:?}");
+            let ours = datagrams(any, ipv4).unwrap();
+            let four = SocketAddr::new(all.ip(), ours.local_addr().unwrap().port());
+            assert_eq!(datagrams(four, ipv4).is_ok(), left, "{ipv4:?}, datagrams");
+        }
     }
 
     /// What anybody may do who wants a share of a port.
@@ -133,12 +178,15 @@ mod tests {
 
     #[test]
     fn nobody_joins_a_port_by_reuse_port() {
-        let ours = reserve(ANY, "inbound traffic").unwrap();
+        let ours = reserve(ANY, Ipv4::AsSystem, "inbound traffic").unwrap();
         let joined = sharing(ours.address).map(|_| ()).map_err(|error| error.kind());
         assert_eq!(joined, Err(io::ErrorKind::AddrInUse));
         // The other way round: that the attempt above can succeed at all.
         let theirs = sharing(ANY).unwrap();
         assert!(sharing(theirs.local_addr().unwrap()).is_ok());
-        assert!(matches!(reserve(theirs.local_addr().unwrap(), "x"), Err(PortTaken::Taken { .. })));
+        assert!(matches!(
+            reserve(theirs.local_addr().unwrap(), Ipv4::AsSystem, "x"),
+            Err(PortTaken::Taken { .. })
+        ));
     }
 }

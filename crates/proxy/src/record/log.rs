@@ -14,7 +14,8 @@ use crate::{access_log::AccessLog, peer::Peer};
 /// What the log lines may name of the heads: handles, not copies, and of the fields only those that a format asks for.
 #[derive(Default)]
 pub struct LogFields {
-    pub method: http::Method,
+    /// None: what came was no request.
+    pub method: Option<http::Method>,
     /// Of an absolute target, else the Host field counts.
     pub authority: Option<Authority>,
     pub host: Option<HeaderValue>,
@@ -32,7 +33,7 @@ type Kept = SmallVec<[Option<HeaderValue>; 4]>;
 impl LogFields {
     pub fn of<B>(request: &Request<B>) -> LogFields {
         LogFields {
-            method: request.method().clone(),
+            method: Some(request.method().clone()),
             authority: request.uri().authority().cloned(),
             host: request.headers().get(HOST).cloned(),
             path: request.uri().path_and_query().cloned(),
@@ -101,7 +102,7 @@ impl RequestRecord {
             start_micros: peer.worker.unix_micros(self.started),
             duration_micros,
             protocol: fields.protocol,
-            method: fields.method.as_str(),
+            method: fields.method.as_ref().map_or("", http::Method::as_str),
             authority: fields.authority(),
             path: fields.path.as_ref().map_or("", PathAndQuery::as_str),
             response_code: self.status,

@@ -5,7 +5,8 @@
 //! [`Pipe`] and is not seen here at all.
 //!
 //! A side that broke has no end, and the other side gets a reset instead of one, after all that the broken side had
-//! said. Who can't be written to may still have answered.
+//! said. Who can't be written to may still have answered. What we end ourselves, by a policy, for silence or with the
+//! process, has no end either.
 
 use std::{
     cell::Cell,
@@ -52,8 +53,7 @@ where
     A: Io,
     B: Io,
 {
-    let mut up = Direction::default();
-    let mut down = Direction::default();
+    let mut ends = Ends { downstream, upstream, up: Direction::default(), down: Direction::default() };
     let idle = tokio::time::sleep(idle_timeout);
     tokio::pin!(idle, forbidden);
     let mut seen = Copied::default();
@@ -61,19 +61,14 @@ where
         if forbidden.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::PermissionDenied.into()));
         }
-        let first = up.poll(cx, downstream, upstream)?;
-        down.distrusts_end = up.failure.as_ref().is_some_and(is_no_end);
-        let second = down.poll(cx, upstream, downstream)?;
-        up.distrusts_end = down.failure.as_ref().is_some_and(is_no_end);
-        if first.is_ready() && second.is_ready() {
-            let failure = up.failure.take().or_else(|| down.failure.take());
-            return Poll::Ready(failure.map_or(Ok(()), Err));
+        if let Poll::Ready(ended) = ends.poll(cx) {
+            return Poll::Ready(ended);
         }
         // The timer is not re-armed per read: it looks when it fires whether something moved since.
         while idle.as_mut().poll(cx).is_ready() {
-            let now = Copied { to_upstream: up.bytes, to_downstream: down.bytes };
+            let now = ends.copied();
             if now == seen {
-                let failure = up.failure.take().or_else(|| down.failure.take());
+                let failure = ends.failure();
                 return Poll::Ready(Err(failure.unwrap_or_else(|| io::ErrorKind::TimedOut.into())));
             }
             seen = now;
@@ -82,21 +77,49 @@ where
         Poll::Pending
     })
     .await;
-    if matches!(&result, Err(error) if is_broken(error)) {
-        // An end that is none must not look like one: half a file is not a file.
-        if !down.is_whole() {
-            downstream.abort();
-        }
-        if !up.is_whole() {
-            upstream.abort();
-        }
-    }
-    (Copied { to_upstream: up.bytes, to_downstream: down.bytes }, result)
+    (ends.copied(), result)
 }
 
-/// Whether a side failed, and not we who ended it.
-fn is_broken(error: &io::Error) -> bool {
-    !matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::PermissionDenied)
+/// Both sides, and what goes each way.
+struct Ends<'a, A: Io, B: Io> {
+    downstream: &'a mut A,
+    upstream: &'a mut B,
+    up: Direction,
+    down: Direction,
+}
+
+impl<A: Io, B: Io> Ends<'_, A, B> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let first = self.up.poll(cx, self.downstream, self.upstream)?;
+        self.down.distrusts_end = self.up.failure.as_ref().is_some_and(is_no_end);
+        let second = self.down.poll(cx, self.upstream, self.downstream)?;
+        self.up.distrusts_end = self.down.failure.as_ref().is_some_and(is_no_end);
+        if first.is_ready() && second.is_ready() {
+            return Poll::Ready(self.failure().map_or(Ok(()), Err));
+        }
+        Poll::Pending
+    }
+
+    fn failure(&mut self) -> Option<io::Error> {
+        self.up.failure.take().or_else(|| self.down.failure.take())
+    }
+
+    fn copied(&self) -> Copied {
+        Copied { to_upstream: self.up.bytes, to_downstream: self.down.bytes }
+    }
+}
+
+impl<A: Io, B: Io> Drop for Ends<'_, A, B> {
+    /// An end that is none must not look like one: half a file is not a file. Whoever ends the copy, also by not going
+    /// on with it, comes by here.
+    fn drop(&mut self) {
+        if !self.down.is_whole() {
+            self.downstream.abort();
+        }
+        if !self.up.is_whole() {
+            self.upstream.abort();
+        }
+    }
 }
 
 /// Whether a side to which this happened may still have something to read.

@@ -15,7 +15,7 @@ use weft_routing::Http2Options;
 
 use crate::http::{
     h1::io::Io,
-    h2::codec::{Config, Credit, Error, Read, Reason, ReceiveHalf, Role, SendHalf},
+    h2::codec::{Config, Error, Read, Reason, ReceiveHalf, Role, SendHalf},
 };
 
 /// What one direction of a tunnel may have on the way; bulk over a millisecond of network moves 250 MB/s with it.
@@ -57,7 +57,6 @@ impl Windows {
             head_bytes_max: HEAD_BYTES_MAX,
             frame_bytes_max: FRAME_BYTES_MAX,
             out_bytes_max: OUT_BYTES_MAX,
-            credit: Credit::OnArrival,
             ..Config::new(role)
         }
     }

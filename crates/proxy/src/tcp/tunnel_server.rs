@@ -34,7 +34,7 @@ use crate::{
     worker::Direction,
 };
 
-/// A caller that was asked to leave, and has no tunnel open, leaves by then.
+/// A caller that was asked to leave knows it by then.
 const LEAVING_TIME: Duration = Duration::from_secs(5);
 /// No limit; a hundred years.
 const FOR_EVER: Duration = Duration::from_secs(3600 * 24 * 36500);
@@ -60,13 +60,19 @@ fn ends_here(forwarding: &Forward, config: &HttpConfig) -> bool {
     }
 }
 
-/// Serves one connection until it ends; a drain sends GOAWAY and lets open tunnels go on.
-pub async fn serve<T>(peer: &Rc<Peer>, config: &HttpConfig, io: T)
+/// Serves one connection until it ends; a drain sends GOAWAY and lets open tunnels go on. Once it is `silent` no tunnel
+/// more is waited for.
+pub async fn serve<T>(peer: &Rc<Peer>, config: &HttpConfig, io: T, silent: impl Future<Output = ()>)
 where
     T: Io,
 {
     let mut connection = Server::new(io, Windows::of(&config.limits.http2).codec(Role::Server));
-    match timeout(HEAD_TIMEOUT, poll_fn(|cx| connection.poll_greeted(cx))).await {
+    let mut silent = std::pin::pin!(silent);
+    let greeted = tokio::select! {
+        greeted = timeout(HEAD_TIMEOUT, poll_fn(|cx| connection.poll_greeted(cx))) => greeted,
+        () = silent.as_mut() => return,
+    };
+    match greeted {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::debug!(remote = %peer.remote(), %error, "a connection of tunnels did not begin");
@@ -79,8 +85,8 @@ where
     let mut unused_since: Option<Instant> = None;
     let mut ticks =
         tokio::time::interval((idle_timeout / 2).clamp(Duration::from_millis(50), HEAD_TIMEOUT / 2));
-    let mut leaving = false;
-    let mut left_since: Option<Instant> = None;
+    let mut leaving_since: Option<Instant> = None;
+    let mut is_silent = false;
     loop {
         tokio::select! {
             accepted = poll_fn(|cx| connection.poll_accept(cx)) => match accepted {
@@ -95,17 +101,19 @@ where
                 }
                 None => return,
             },
-            () = draining.as_mut(), if !leaving => {
-                leaving = true;
+            () = draining.as_mut(), if leaving_since.is_none() => {
+                leaving_since = Some(Instant::now());
                 connection.leave();
             }
+            () = silent.as_mut(), if !is_silent => {
+                is_silent = true;
+                connection.leave_now();
+            }
             _ = ticks.tick() => {
-                if leaving {
+                if let Some(since) = leaving_since {
                     // It may never say that it has read our GOAWAY.
-                    if connection.has_streams() {
-                        left_since = None;
-                    } else if left_since.get_or_insert_with(Instant::now).elapsed() >= LEAVING_TIME {
-                        return;
+                    if since.elapsed() >= LEAVING_TIME {
+                        connection.leave_now();
                     }
                     continue;
                 }
@@ -113,7 +121,7 @@ where
                 if peer.open_requests.get() > 0 {
                     unused_since = None;
                 } else if unused_since.get_or_insert_with(Instant::now).elapsed() >= limit {
-                    leaving = true;
+                    leaving_since = Some(Instant::now());
                     connection.leave();
                 }
             }

@@ -8,7 +8,7 @@ pub struct UdpMeters {
     pub opened: Counter,
     pub requests: Way,
     pub responses: Way,
-    pub dropped: [Counter; 3],
+    pub dropped: [Counter; 4],
 }
 
 /// Datagrams and bytes of one way.
@@ -22,6 +22,8 @@ pub enum Dropped {
     NoEndpoint,
     /// The kernel did not take it at once, or said that nobody is there.
     Send,
+    /// It would have begun a session, of which there are no new ones now.
+    Overload,
 }
 
 impl UdpMeters {
@@ -49,7 +51,7 @@ impl UdpMeters {
             opened: counter("weft_udp_sessions", "Sources that got an endpoint.", &[]),
             requests: way("request"),
             responses: way("response"),
-            dropped: [dropped("sessions"), dropped("no_endpoint"), dropped("send")],
+            dropped: [dropped("sessions"), dropped("no_endpoint"), dropped("send"), dropped("overload")],
         }
     }
 }

@@ -8,7 +8,7 @@ use rustix::{
 };
 use tokio::{net::UdpSocket, task::AbortHandle};
 
-use super::{BURST_MAX, Shared, meters::Dropped};
+use super::{BURST_MAX, Shared, meters::Dropped, place::Place};
 use crate::upstream::{cluster::EndpointState, limits::Raised};
 
 /// Ends when it is dropped.
@@ -24,6 +24,7 @@ pub struct Session {
 struct State {
     shared: Rc<Shared>,
     socket: UdpSocket,
+    _place: Place,
     source: SocketAddr,
     last: Cell<Instant>,
     /// The endpoint's machine said that nobody is there.
@@ -36,7 +37,7 @@ impl Session {
         source: SocketAddr,
         cluster: Arc<str>,
         endpoint: Rc<EndpointState>,
-        socket: UdpSocket,
+        (socket, place): (UdpSocket, Place),
     ) -> Session {
         {
             let mut shard = shared.worker.shard.borrow_mut();
@@ -44,7 +45,7 @@ impl Session {
             shard.gauge_add(shared.meters.open, 1);
         }
         let last = Cell::new(Instant::now());
-        let state = Rc::new(State { shared, socket, source, last, failed: Cell::new(false) });
+        let state = Rc::new(State { shared, socket, _place: place, source, last, failed: Cell::new(false) });
         let receiving = tokio::task::spawn_local(receive(Rc::clone(&state))).abort_handle();
         let active = Raised::new(&endpoint.active);
         Session { cluster, endpoint, state, receiving, _active: active }

@@ -94,7 +94,7 @@ async fn keep_cluster(resolver: Arc<TokioResolver>, feed: ConfigFeed, cluster: A
             .collect();
         // An unchanged answer costs nobody anything.
         if shown.as_ref() != Some(&addresses) {
-            feed.set_resolved(&cluster.name, Arc::new(endpoints));
+            feed.set_resolved(&cluster, Arc::new(endpoints));
             shown = Some(addresses);
         }
         tokio::time::sleep(refresh.mul_f64(0.9 + fastrand::f64() / 5.0)).await;

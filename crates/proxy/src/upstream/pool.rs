@@ -161,7 +161,7 @@ impl Pool {
         let _one_at_a_time = self.opening_h2.lock().await;
         // How many streams the newest one takes is known when its endpoint has said it.
         let newest = self.h2.borrow().last().map(|connection| connection.sender.clone());
-        if let Some(newest) = newest {
+        if let Some(newest) = newest.filter(|newest| !newest.is_closed()) {
             newest.greeted().await;
         }
         if let Some(lease) = self.take_h2(opening.h2.streams_max) {

@@ -1,6 +1,7 @@
 //! HTTP/2 as clients and origins of another make speak it (the `h2` crate): upgrades, lives of connections, streams.
 
 mod ends;
+mod leaving;
 mod life;
 mod messages;
 mod origin;

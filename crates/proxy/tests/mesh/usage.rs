@@ -28,3 +28,19 @@ pub fn connections(listener: SocketAddr) -> usize {
     });
     held.count()
 }
+
+/// Bytes that the kernel holds on the connections to who listens there, in both directions, at both ends.
+pub fn queued(listener: SocketAddr) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = format!(":{:04X}", listener.port());
+    let mut held = 0;
+    for line in table.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, remote, "01", queues, ..] = fields[..] else { continue };
+        if local.ends_with(&port) || remote.ends_with(&port) {
+            let queues = queues.split(':').filter_map(|bytes| usize::from_str_radix(bytes, 16).ok());
+            held += queues.sum::<usize>();
+        }
+    }
+    held
+}

@@ -14,12 +14,13 @@ use bytes::Bytes;
 use envoy_types::pb::{
     envoy::{
         config::{
-            listener::v3::{Filter, FilterChain, filter},
+            core::v3::CidrRange,
+            listener::v3::{Filter, FilterChain, FilterChainMatch, filter},
             rbac::v3::rbac::Action,
         },
         extensions::filters::network::rbac::v3::Rbac as NetworkRbac,
     },
-    google::protobuf::Any,
+    google::protobuf::{Any, UInt32Value},
 };
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -41,7 +42,7 @@ use weft_xds::{
 
 use crate::{
     mesh::{
-        LIMIT, get, read_head,
+        LIMIT, get, read_head, status, try_head,
         xds::{Speak, any, cluster, direct, http, listener, managed, plain_chain, tcp, vhost},
     },
     origin::{Origin, addresses},
@@ -275,4 +276,77 @@ async fn a_new_deny_refuses_new_tcp_connections_and_cuts_open_ones() {
     until("the deny, for new connections", refused).await;
     let cut = tokio::time::timeout(Duration::from_secs(5), open.read(&mut [0; 16])).await;
     assert!(matches!(cut, Ok(Ok(0) | Err(_))), "an open TCP connection outlives the deny: {cut:?}");
+}
+
+/// Asks on a connection that stays; the body of six bytes, if it is still served.
+async fn ask(stream: &mut TcpStream) -> Option<String> {
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n").await.ok()?;
+    try_head(stream).await.filter(|head| status(head) == 200)?;
+    let mut body = [0; 6];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(String::from_utf8_lossy(&body).into_owned())
+}
+
+/// A chain without a name is the same chain wherever it stands in its listener, and no other is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_stays_with_its_chain_wherever_that_stands() {
+    let at = addresses(24, 1)[0];
+    let chain = |body: &str, only: Option<&str>| {
+        let filter = http(body, vec![vhost("all", &["*"], vec![direct("/", 200, body)])], None);
+        let filter_chain_match = only.map(|address| FilterChainMatch {
+            source_prefix_ranges: vec![CidrRange {
+                address_prefix: address.to_owned(),
+                prefix_len: Some(UInt32Value { value: 32 }),
+            }],
+            ..FilterChainMatch::default()
+        });
+        FilterChain { filter_chain_match, filters: vec![filter], ..FilterChain::default() }
+    };
+    let fed = Fed::start().await;
+    let put = |version: &str, chains| fed.server.put(version, vec![("web", listener("web", at, chains))]);
+    put("0", vec![chain("public", None)]);
+    until("the first table", async || TcpStream::connect(at).await.is_ok()).await;
+    until("an answer", async || get(at, "h", "/").await.ends_with("public")).await;
+    let mut open = TcpStream::connect(at).await.unwrap();
+    assert_eq!(ask(&mut open).await.as_deref(), Some("public"));
+
+    let others = || chain("others", Some("203.0.113.7"));
+    put("1", vec![others(), chain("PUBLIC", None)]);
+    until("the second version", async || get(at, "h", "/").await.ends_with("PUBLIC")).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ask(&mut open).await.as_deref(), Some("PUBLIC"), "its chain has a new place");
+    put("2", vec![others()]);
+    until("the third version", async || !get(at, "h", "/").await.starts_with("HTTP/1.1 200")).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ask(&mut open).await, None, "its chain is gone");
+}
+
+/// What a network policy refuses now, an open connection of HTTP gets no more either.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_network_deny_ends_open_http_connections() {
+    let at = addresses(25, 1)[0];
+    let web = |denied: bool| {
+        let rules = rbac(if denied { Action::Deny } else { Action::Allow }, vec![anything()]);
+        let filter =
+            NetworkRbac { rules: Some(rules), stat_prefix: "web".to_owned(), ..NetworkRbac::default() };
+        let rbac = Filter {
+            name: "envoy.filters.network.rbac".to_owned(),
+            config_type: Some(filter::ConfigType::TypedConfig(any(&filter))),
+        };
+        let manager = http("web", vec![vhost("all", &["*"], vec![direct("/", 200, "served")])], None);
+        let chain =
+            FilterChain { name: "plain".to_owned(), filters: vec![rbac, manager], ..FilterChain::default() };
+        vec![("web", listener("web", at, vec![chain]))]
+    };
+    let fed = Fed::start().await;
+    fed.server.put("0", web(false));
+    until("the first table", async || TcpStream::connect(at).await.is_ok()).await;
+    until("an answer", async || get(at, "h", "/").await.ends_with("served")).await;
+    let mut open = TcpStream::connect(at).await.unwrap();
+    assert_eq!(ask(&mut open).await.as_deref(), Some("served"));
+    fed.server.put("1", web(true));
+    until("the deny, for new connections", async || !get(at, "h", "/").await.starts_with("HTTP/1.1 200"))
+        .await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ask(&mut open).await, None);
 }

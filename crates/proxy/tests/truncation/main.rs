@@ -1,5 +1,5 @@
-//! Answers that break off, and answers that come too early: what the client sees, and what becomes of the connection.
-//! The same with Envoy and HAProxy in our place.
+//! Answers that break off, and answers that come too early or too late: what the client sees, and what becomes of the
+//! connection. The same with Envoy and HAProxy in our place, where it says so.
 //!
 //! F-PX-13: an origin that ends in the middle of an answer. The client never takes what it got for a whole answer, and
 //! the next request never meets what is left of the broken one.
@@ -14,8 +14,11 @@
 
 #[path = "../beside/mod.rs"]
 mod beside;
+mod both_ways;
 mod client;
+mod closing;
 mod early;
+mod late;
 #[path = "../mesh/mod.rs"]
 mod mesh;
 mod origins;

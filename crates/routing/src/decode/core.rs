@@ -63,6 +63,12 @@ pub(super) fn is_udp(address: &pb::Address) -> bool {
     socket.protocol == pb::socket_address::Protocol::Udp as i32
 }
 
+/// Whether a socket on `::` is to take IPv4 too.
+pub(super) fn is_ipv4_compat(address: &pb::Address) -> bool {
+    let Some(pb::address::Address::SocketAddress(socket)) = &address.address else { return false };
+    socket.ipv4_compat
+}
+
 /// A listener's, of either protocol.
 pub(super) fn listener_address(reader: &mut Reader, given: &pb::Address) -> Option<Address> {
     let mut given = given.clone();

@@ -26,6 +26,9 @@ use crate::types::{
     Underscores, Upgrades,
 };
 
+/// A map of fields holds 24,576 names; what is added on the way must have room.
+const HEADERS_HELD_MAX: u32 = 16 * 1024;
+
 pub(super) fn http(
     reader: &mut Reader,
     config: &pb::HttpConnectionManager,
@@ -205,9 +208,13 @@ fn timeouts_and_limits(
     if headers_max == Some(0) {
         reader.problem_at("common_http_protocol_options.max_headers_count", "must be at least 1");
     }
+    if headers_max.is_some_and(|limit| limit > HEADERS_HELD_MAX) {
+        let why = "a head of more than 16384 fields is refused in any case";
+        reader.not_done_at("common_http_protocol_options.max_headers_count", why);
+    }
     let limits = HttpLimits {
         head_kib_max,
-        headers_max,
+        headers_max: headers_max.map(|limit| limit.min(HEADERS_HELD_MAX)),
         life: reader.at(at, |reader| connection_life(reader, options)),
         http2: http2(reader, "http2_protocol_options", config.http2_protocol_options.as_ref()),
     };

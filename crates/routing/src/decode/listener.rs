@@ -1,6 +1,7 @@
 //! Listeners, filter chains, network filters, the TCP proxy.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::{TransportSocket, transport_socket};
@@ -88,6 +89,7 @@ pub(super) fn listener(reader: &mut Reader, listener: &pb::Listener) -> Option<L
     Some(Listener {
         name: name?,
         address: Some(address?),
+        ipv4_compat: listener.address.as_ref().is_some_and(core::is_ipv4_compat),
         bind_to_port: listener.bind_to_port.as_ref().is_none_or(|bind| bind.value),
         use_original_dst: listener.use_original_dst.as_ref().is_some_and(|original| original.value),
         tls_inspector,
@@ -129,6 +131,7 @@ fn api_listener(
     Some(Listener {
         name,
         address: None,
+        ipv4_compat: false,
         bind_to_port: false,
         use_original_dst: false,
         tls_inspector: false,
@@ -147,12 +150,18 @@ fn api_listener(
 fn chains(reader: &mut Reader, listener: &pb::Listener) -> Option<Vec<Arc<FilterChain>>> {
     let mut matches = BTreeSet::new();
     let mut names = BTreeSet::new();
-    let mut index = 0usize;
     let chains = reader.list("filter_chains", &listener.filter_chains, |reader, chain| {
-        let fallback = format!("{}/chain[{index}]", reader.resource);
-        index += 1;
+        let matching = format!("{:?}", chain.filter_chain_match.clone().unwrap_or_default());
+        let fallback = match &chain.filter_chain_match {
+            None => format!("{}/chain", reader.resource),
+            Some(_) => {
+                let mut hasher = DefaultHasher::new();
+                matching.hash(&mut hasher);
+                format!("{}/chain[{:016x}]", reader.resource, hasher.finish())
+            }
+        };
         // Two chains with one match: which of them serves would be chance.
-        if !matches.insert(format!("{:?}", chain.filter_chain_match.clone().unwrap_or_default())) {
+        if !matches.insert(matching) {
             reader.problem_at("filter_chain_match", "is the same as an earlier chain's");
         }
         if !chain.name.is_empty() && !names.insert(chain.name.clone()) {

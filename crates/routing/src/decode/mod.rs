@@ -91,10 +91,16 @@ fn read<M: Message + Default, T>(
         Ok(message) => message,
         Err(error) => return Err(alone(format!("does not decode: {error}"))),
     };
-    let found = fields::scan(schema, &any.value, strictness);
+    let mut found = fields::scan(schema, &any.value, strictness);
     let resource = name(&message).to_owned();
     let mut reader = Reader::new(&resource);
     let value = compile(&mut reader, &message);
+    for (path, why) in reader.take_not_done() {
+        match strictness {
+            Strictness::Own => found.problems.push((path, format!("is set, but {why}"))),
+            Strictness::DeclaredForeign => found.warnings.push((path, format!("not done: {why}"))),
+        }
+    }
     let mut problems: Vec<Problem> = found
         .problems
         .into_iter()

@@ -22,6 +22,7 @@ pub(super) struct Reader {
     pub resource: Arc<str>,
     path: String,
     problems: Vec<(String, String)>,
+    not_done: Vec<(String, &'static str)>,
     regexes_left: u32,
 }
 
@@ -31,8 +32,14 @@ impl Reader {
             resource: resource.into(),
             path: String::new(),
             problems: Vec::new(),
+            not_done: Vec::new(),
             regexes_left: REGEXES_MAX,
         }
+    }
+
+    /// What is set and done in another way: a warning or a problem, as whoever wrote it is.
+    pub fn take_not_done(&mut self) -> Vec<(String, &'static str)> {
+        std::mem::take(&mut self.not_done)
     }
 
     pub fn into_problems(self) -> Vec<(String, String)> {
@@ -74,6 +81,13 @@ impl Reader {
 
     pub fn problem_at(&mut self, step: &str, message: impl Into<String>) {
         self.at(step, |reader| reader.problem(message));
+    }
+
+    pub fn not_done_at(&mut self, step: &str, why: &'static str) {
+        self.at(step, |reader| {
+            let path = reader.path.clone();
+            reader.not_done.push((path, why));
+        });
     }
 
     /// A message that must be there.

@@ -166,7 +166,7 @@ fn an_inbound_listener_is_read() {
     let Some(rbac) = http.filters[0].rbac() else { panic!("{:?}", http.filters) };
     let policy = &rbac.rules.as_ref().unwrap().policies[0];
     assert_eq!(&*policy.stamp.as_ref().unwrap().name, "same-namespace");
-    assert_eq!(&**http.routes.key(), "inbound/inbound/chain[0]");
+    assert!(http.routes.key().starts_with("inbound/inbound/chain["), "{}", http.routes.key());
 }
 
 #[test]

@@ -56,6 +56,7 @@ pub(super) fn listener(
     Some(Listener {
         name,
         address: None,
+        ipv4_compat: listener.address.as_ref().is_some_and(core::is_ipv4_compat),
         bind_to_port: true,
         use_original_dst: false,
         tls_inspector: false,

@@ -132,7 +132,7 @@ pub static SOCKET_ADDRESS: Schema = Schema {
         one(3, "port_value", Supported, VARINT),
         one(4, "named_port", NOT_DONE, TEXT),
         one(5, "resolver_name", NOT_DONE, TEXT),
-        one(6, "ipv4_compat", Harmless("the system decides"), VARINT),
+        one(6, "ipv4_compat", Supported, VARINT),
         one(7, "network_namespace_filepath", NOT_DONE, TEXT),
     ],
 };

@@ -400,6 +400,7 @@ fn chains_are_found_criterion_by_criterion() {
     let listener = Listener {
         name: "inbound".into(),
         address: None,
+        ipv4_compat: false,
         bind_to_port: true,
         use_original_dst: false,
         tls_inspector: true,

@@ -1,6 +1,6 @@
 //! Where connections come in: listeners, filter chains, TLS towards the caller, filters, access logs.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// None for an ApiListener (a proxyless client's), and for datagrams, which have theirs in `udp`.
     pub address: Option<SocketAddr>,
+    /// Where the address is `::`, callers by IPv4 come in too.
+    pub ipv4_compat: bool,
     /// False: no socket of its own, it takes over what a `use_original_dst` listener hands it.
     pub bind_to_port: bool,
     /// Connections go to the listener of their original destination, if there is one; else they stay here.
@@ -66,7 +68,7 @@ pub enum ProxyVersion {
 
 #[derive(Debug, Clone)]
 pub struct FilterChain {
-    /// As configured, else `LISTENER/chain[N]`.
+    /// As configured, else `LISTENER/chain`, and of what it matches: its place among others says nothing of it.
     pub name: Arc<str>,
     pub matches: ChainMatch,
     pub tls: Option<Arc<DownstreamTls>>,
@@ -90,6 +92,23 @@ pub struct ChainMatch {
     /// Of the connection's other end, whatever a PROXY header says.
     pub direct_source_prefix_ranges: Vec<IpNet>,
     pub source_ports: Vec<u16>,
+}
+
+impl FilterChain {
+    /// Whether a connection that a chain of this name took, under these terms, may stay: it was asked for no less of a
+    /// client, and comes from where this one takes connections from.
+    pub fn keeps(&self, terms: Option<&Arc<DownstreamTls>>, source: IpAddr, direct: IpAddr) -> bool {
+        let asked_as_much = match (terms, &self.tls) {
+            (Some(then), Some(now)) => Arc::ptr_eq(then, now) || then.client == now.client,
+            (then, now) => then.is_none() && now.is_none(),
+        };
+        let among = |ranges: &[IpNet], address: IpAddr| {
+            ranges.is_empty() || ranges.iter().any(|range| range.contains(&address.to_canonical()))
+        };
+        asked_as_much
+            && among(&self.matches.source_prefix_ranges, source)
+            && among(&self.matches.direct_source_prefix_ranges, direct)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,7 +147,7 @@ pub struct DownstreamTls {
     pub max_version: TlsVersion,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum ClientCertificate {
     #[default]
     NotAsked,
@@ -183,14 +202,14 @@ pub struct Secret {
 }
 
 /// Which certificates of the other side are taken.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Validation {
     pub ca: CaSource,
     /// At least one subject alternative name must fit one of these. Empty: any name of the trust roots.
     pub names: Vec<SanMatch>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum CaSource {
     /// No trust roots: the other side is not checked.
     #[default]

@@ -76,7 +76,7 @@ pub struct NetworkRbac {
 }
 
 /// One comparison with a subject alternative name of a certificate.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct SanMatch {
     pub kind: SanKind,
     pub value: StringMatch,

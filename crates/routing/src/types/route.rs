@@ -13,7 +13,7 @@ use crate::matcher::RouteIndex;
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Built by `route_config()`; asked by `RouteConfig::find`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RouteConfig {
     pub name: Arc<str>,
     pub vhosts: Vec<VirtualHost>,
@@ -24,6 +24,13 @@ pub struct RouteConfig {
     /// Every cluster that a route names, once; `ClusterRef` is an index into this.
     pub cluster_names: Vec<Arc<str>>,
     pub(crate) domains: Domains,
+}
+
+impl RouteConfig {
+    /// Every request to it is a 404.
+    pub fn without_routes(name: Arc<str>) -> RouteConfig {
+        RouteConfig { name, ..RouteConfig::default() }
+    }
 }
 
 /// Index of domains, all lower case.

@@ -28,6 +28,22 @@ pub enum StringMatch {
     Regex(Regex),
 }
 
+impl PartialEq for StringMatch {
+    fn eq(&self, other: &StringMatch) -> bool {
+        use StringMatch::{Contains, Exact, Prefix, Regex, Suffix};
+        match (self, other) {
+            (Exact { value: a, ignore_case: x }, Exact { value: b, ignore_case: y })
+            | (Prefix { value: a, ignore_case: x }, Prefix { value: b, ignore_case: y })
+            | (Suffix { value: a, ignore_case: x }, Suffix { value: b, ignore_case: y })
+            | (Contains { value: a, ignore_case: x }, Contains { value: b, ignore_case: y }) => {
+                a == b && x == y
+            }
+            (Regex(a), Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
 /// A header as seen in a request: the pseudo headers are fields of the head, not of the map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeaderKey {

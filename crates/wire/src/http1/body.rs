@@ -64,6 +64,11 @@ impl Body {
         matches!(self.state, State::Ended)
     }
 
+    /// Bytes of it that are still to come, where the head said how many.
+    pub fn left(&self) -> Option<u64> {
+        if let State::Length(left) = self.state { Some(left) } else { None }
+    }
+
     /// The trailers, when [`next`](Body::next) has said `End`: ranges of the bytes shown to that call.
     pub fn trailers(&self) -> &Fields {
         &self.trailers

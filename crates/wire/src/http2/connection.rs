@@ -115,7 +115,7 @@ pub struct Connection {
     pub(super) forgotten: u32,
     /// Streams that the other side spoiled, less those that came to their end.
     pub(super) spoiled: u32,
-    /// Requests that their client took back, less those that were answered.
+    /// Requests that their client took back unanswered, less those that were answered and those that time forgives.
     pub(super) cancelled: u32,
     /// Bytes of answers to its control frames that it does not read, and where the last of them ends among all that
     /// goes out.
@@ -130,6 +130,10 @@ pub struct Connection {
     pub(super) leaving: Leaving,
     /// The other side has said GOAWAY.
     pub(super) left: bool,
+    /// Where our PINGs end among all that goes out, and up to where the other side has read, by its answers to them.
+    pub(super) pinged: u64,
+    pub(super) pinged_leaving: u64,
+    pub(super) read_to: u64,
 }
 
 const PING: [u8; 8] = *b"weftping";
@@ -179,6 +183,9 @@ impl Connection {
             waiting: VecDeque::new(),
             leaving: Leaving::No,
             left: false,
+            pinged: 0,
+            pinged_leaving: 0,
+            read_to: 0,
             config,
         }
     }
@@ -231,6 +238,18 @@ impl Connection {
     /// Asks whether the other side is still there.
     pub fn ping(&mut self) {
         self.write_ping(PING, 0);
+        self.pinged = self.said();
+    }
+
+    /// All that goes out, up to the output's end.
+    fn said(&self) -> u64 {
+        self.output.passed() + self.output.len() as u64
+    }
+
+    /// What the other side may not have read yet: all since the last PING that it answered. Most of it may have left the
+    /// output, and lie between here and there.
+    pub fn unproven(&self) -> u64 {
+        self.said() - self.read_to
     }
 
     pub(super) fn write_ping(&mut self, payload: [u8; 8], flags: u8) {
@@ -240,9 +259,13 @@ impl Connection {
     }
 
     pub(super) fn on_pong(&mut self, payload: [u8; 8]) {
-        if payload == LEAVING_PING && self.leaving == Leaving::Announced {
-            self.leave_now();
+        if payload == LEAVING_PING {
+            self.read_to = self.read_to.max(self.pinged_leaving);
+            if self.leaving == Leaving::Announced {
+                self.leave_now();
+            }
         } else if payload == PING {
+            self.read_to = self.read_to.max(self.pinged);
             self.events.push_back(Event::Pong);
         }
     }
@@ -254,6 +277,7 @@ impl Connection {
             self.leaving = Leaving::Announced;
             self.write_goaway(STREAM_ID_MAX, Reason::NO_ERROR);
             self.write_ping(LEAVING_PING, 0);
+            self.pinged_leaving = self.said();
         }
     }
 
@@ -263,6 +287,16 @@ impl Connection {
             self.leaving = Leaving::Last(self.last_theirs);
             self.write_goaway(self.last_theirs, Reason::NO_ERROR);
         }
+    }
+
+    /// Requests taken back that still count.
+    pub fn cancelled(&self) -> u32 {
+        self.cancelled
+    }
+
+    /// Time has passed: so many of the requests taken back count no more.
+    pub fn forgive(&mut self, count: u32) {
+        self.cancelled = self.cancelled.saturating_sub(count);
     }
 
     /// Whether it has left: nothing is to be done any more but to write what is in the output.
@@ -312,9 +346,8 @@ impl Connection {
         }
         (stream.receives, stream.sends) = (false, false);
         if !stream.whole {
-            let waited = stream.data.clear() as u32;
+            stream.data.clear();
             stream.trailers = None;
-            self.credit_unread(waited);
         }
         self.tell(key);
         self.after(key);
@@ -352,7 +385,6 @@ impl Connection {
             }
             stream.uncredited += waited;
             self.credit_stream(key);
-            self.credit_unread(waited);
         }
         let Some(stream) = self.streams.get(key) else { return };
         let is_client = self.config.role == Role::Client;
@@ -413,7 +445,7 @@ impl Connection {
             self.reflected = 0;
         }
         self.reflected += bytes;
-        self.reflected_to = self.output.passed() + self.output.len() as u64;
+        self.reflected_to = self.said();
         if self.reflected > REFLECTED_MAX {
             return Err(Fault::new(Reason::ENHANCE_YOUR_CALM, "answers that nobody reads"));
         }

@@ -4,7 +4,7 @@ use super::{
     Connection, Event, Fault,
     frame::{self, HEAD_BYTES, Head, Reason, WINDOW_BYTES_MAX, flag, kind},
     receive::{frame_size, protocol},
-    stream::{Key, StreamError},
+    stream::{Key, Stream, StreamError},
 };
 
 fn exact<const N: usize>(payload: &[u8], what: &'static str) -> Result<[u8; N], Fault> {
@@ -51,7 +51,9 @@ impl Connection {
             return Err(protocol("RST_STREAM on no stream"));
         }
         if let Some(key) = self.streams.find(head.stream) {
-            if self.streams.get(key).is_some_and(|stream| stream.sends) && !self.is_ours(head.stream) {
+            // Who has begun to read an answer has not asked for nothing.
+            let unanswered = |stream: &Stream| stream.sends && !stream.answered;
+            if self.streams.get(key).is_some_and(unanswered) && !self.is_ours(head.stream) {
                 self.cancelled += 1;
                 if self.cancelled > self.config.cancelled_max {
                     return Err(Fault::new(Reason::ENHANCE_YOUR_CALM, "requests that are only taken back"));

@@ -181,6 +181,7 @@ impl Connection {
             told: false,
             sends: true,
             send_window: i64::from(self.theirs.stream_window),
+            answered: false,
             shut: false,
             waits: false,
             has_turn: false,

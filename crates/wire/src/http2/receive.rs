@@ -4,7 +4,7 @@ use super::{
     Connection, Fault, Source,
     connection::{DataFrame, Leaving},
     frame::{HEAD_BYTES, Head, PREFACE, Reason, flag, kind},
-    settings::{Credit, Role},
+    settings::Role,
     stream::{self, Key, StreamError},
 };
 
@@ -168,8 +168,7 @@ impl Connection {
             }
             _ => None,
         };
-        let held = key.is_some() && self.config.credit == Credit::WhenRead;
-        self.credit_connection(if held { overhead } else { head.len });
+        self.credit_connection(head.len);
         self.data_frame = Some(DataFrame { key, left, padding, ends: head.has(flag::END_STREAM) });
         Ok(true)
     }
@@ -184,11 +183,6 @@ impl Connection {
                 unread => {
                     if let Some(stream) = unread {
                         stream.uncredited += count as u32;
-                        if self.config.credit == Credit::WhenRead {
-                            self.credit_connection(count as u32);
-                        }
-                    } else if frame.key.is_some() && self.config.credit == Credit::WhenRead {
-                        self.credit_connection(count as u32);
                     }
                     input.skip(count);
                 }

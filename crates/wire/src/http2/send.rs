@@ -7,7 +7,6 @@ use super::{
     Connection, Event, HeadError, RequestHead,
     frame::{self, HEAD_BYTES, Head, WINDOW_BYTES, flag, kind},
     head,
-    settings::Credit,
     stream::{self, Key, Stream, StreamError},
 };
 
@@ -101,15 +100,12 @@ impl Connection {
         }
     }
 
-    /// Takes what comes next of a stream; what is read makes room in the windows.
+    /// Takes what comes next of a stream; what is read makes room in its window.
     pub fn read(&mut self, key: Key) -> Result<Read, StreamError> {
         let stream = self.streams.get_mut(key).ok_or(StreamError::Closed)?;
         stream.told = false;
         if let Some(data) = stream.data.pop() {
             stream.uncredited += data.len() as u32;
-            if self.config.credit == Credit::WhenRead {
-                self.credit_connection(data.len() as u32);
-            }
             self.credit_stream(key);
             return Ok(Read::Data(data));
         }
@@ -192,13 +188,6 @@ impl Connection {
         }
     }
 
-    /// Gives back what will not be read any more.
-    pub(super) fn credit_unread(&mut self, count: u32) {
-        if self.config.credit == Credit::WhenRead {
-            self.credit_connection(count);
-        }
-    }
-
     fn write_window_update(&mut self, stream: u32, more: u32) {
         let flat = self.output.flat();
         Head { len: 4, kind: kind::WINDOW_UPDATE, flags: 0, stream }.write(flat);
@@ -219,6 +208,7 @@ impl Connection {
         }
         let stream = self.sendable(key)?;
         stream.expects &= status.is_informational();
+        stream.answered |= !status.is_informational();
         let start = self.output.flat().len();
         self.begin_block();
         head::write_response(&mut self.encoder, self.output.flat(), status, headers);

@@ -22,24 +22,16 @@ pub enum Role {
     Server,
 }
 
-/// When the other side gets back what it used of the connection's window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Credit {
-    /// When a body was read: the window bounds what waits here.
-    WhenRead,
-    /// When it arrives: the streams' windows alone bound what waits, and no stream that nobody reads stops another.
-    OnArrival,
-}
-
 /// Our side's choices.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
     pub role: Role,
     /// Streams that the other side may have open.
     pub streams_max: u32,
+    /// What may wait here to be read, of each stream.
     pub stream_window: u32,
+    /// What may be on its way. It is given back when it arrives: no stream that nobody reads stops another.
     pub connection_window: u32,
-    pub credit: Credit,
     pub frame_bytes_max: u32,
     /// Of a decoded head, each field with 32 bytes more (RFC 9113 section 6.5.2).
     pub head_bytes_max: u32,
@@ -48,7 +40,8 @@ pub struct Config {
     pub extended_connect: bool,
     /// DATA that may wait to be written.
     pub out_bytes_max: usize,
-    /// Requests that a client may take back more than it has answered.
+    /// Requests that a client may take back unanswered more than it has answered, and than are
+    /// [forgiven](super::Connection::forgive).
     pub cancelled_max: u32,
 }
 
@@ -59,7 +52,6 @@ impl Config {
             streams_max: 100,
             stream_window: 64 * 1024,
             connection_window: 1024 * 1024,
-            credit: Credit::WhenRead,
             frame_bytes_max: PAYLOAD_BYTES_MAX,
             head_bytes_max: 60 * 1024,
             fields_max: 100,

@@ -166,6 +166,8 @@ pub(super) struct Stream {
     /// We have not said END_STREAM.
     pub sends: bool,
     pub send_window: i64,
+    /// A server's: the final head is out.
+    pub answered: bool,
     /// It waits for its own window.
     pub shut: bool,
     /// It waits for the connection's window, or for room in the output.

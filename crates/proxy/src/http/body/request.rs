@@ -31,6 +31,8 @@ struct Shared {
     touched: Cell<bool>,
     bytes: Cell<u64>,
     ended: Cell<bool>,
+    /// The try wants more, and the client has not sent it.
+    waits: Cell<bool>,
     /// Mirrors: they get what the first try reads.
     copies: RefCell<Vec<mpsc::Sender<CopyPart>>>,
     /// What comes is gRPC-Web, and goes on as gRPC.
@@ -59,6 +61,7 @@ impl RequestBody {
                 touched: Cell::new(false),
                 bytes: Cell::new(0),
                 ended: Cell::new(false),
+                waits: Cell::new(false),
                 copies: RefCell::default(),
                 translating: Translating::default(),
             })),
@@ -111,6 +114,11 @@ impl RequestBody {
     /// Bytes read from the client so far.
     pub fn bytes(&self) -> u64 {
         self.shared.as_ref().map_or(0, |shared| shared.bytes.get())
+    }
+
+    /// Whether it is the client that is waited for.
+    pub fn waits(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.waits.get())
     }
 
     /// Whether the client has sent all of it.
@@ -175,7 +183,9 @@ impl Body for TryBody {
             return Poll::Ready(None);
         };
         loop {
-            let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+            let polled = Pin::new(&mut *body).poll_frame(cx);
+            shared.waits.set(polled.is_pending());
+            let frame = std::task::ready!(polled);
             shared.touched.set(true);
             let mut frame = match frame {
                 Some(Ok(frame)) => frame,

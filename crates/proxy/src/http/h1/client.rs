@@ -55,6 +55,8 @@ struct Inner {
     framing: Framing,
     /// What is left of the request.
     request: Option<TryBody>,
+    /// Why it broke off while nobody asked for the answer.
+    failed: Option<BodyError>,
     sending: Sending,
     /// Bytes of the request that the kernel took.
     written: u64,
@@ -105,6 +107,7 @@ impl Connection {
                 body: Reader::default(),
                 framing: Framing::None,
                 request: None,
+                failed: None,
                 sending: Sending::Ended,
                 written: 0,
                 flushing: false,
@@ -306,17 +309,25 @@ impl Inner {
                     self.turn.fail();
                     self.request = None;
                     self.out.clear();
+                    self.flushing = false;
                     Poll::Ready(())
                 }
             });
         }
     }
 
+    /// Sends on what is left of the request; that it broke off is told with the answer's next part.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        let is_sending = self.request.is_some() || !self.out.is_empty() || self.flushing;
+        if is_sending && let Err(cause) = self.poll_send(cx) {
+            self.failed = Some(self.broken(cause));
+        }
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if (self.request.is_some() || !self.out.is_empty())
-            && let Err(cause) = self.poll_send(cx)
-        {
-            return Poll::Ready(Some(Err(self.broken(cause))));
+        self.drive(cx);
+        if let Some(error) = self.failed.take() {
+            return Poll::Ready(Some(Err(error)));
         }
         loop {
             match self.body.next(&mut self.input, &Limits::DEFAULT) {
@@ -368,6 +379,11 @@ pub struct ResponseBytes {
 impl ResponseBytes {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.connection.inner.borrow_mut().poll_frame(cx)
+    }
+
+    /// The request goes on, also while nobody asks for the answer.
+    pub fn drive(&mut self, cx: &mut Context<'_>) {
+        self.connection.inner.borrow_mut().drive(cx);
     }
 
     /// Bytes that came and wait to be read.

@@ -42,7 +42,7 @@ pub fn request<B>(head: &RequestHead, whole: &Bytes, body: B) -> Result<Request<
         WireVersion::Http11 => Version::HTTP_11,
     };
     let headers = request.headers_mut();
-    *headers = fields(head.fields(), whole, head.upgrade().is_some());
+    *headers = fields(head.fields(), whole, head.upgrade().is_some())?;
     if head.takes_trailers() {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -53,13 +53,14 @@ pub fn request<B>(head: &RequestHead, whole: &Bytes, body: B) -> Result<Request<
 pub fn response<B>(head: &ResponseHead, whole: &Bytes, body: B) -> Result<Response<B>, Refusal> {
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(head.status()).map_err(|_| Refusal::BadStatus)?;
-    *response.headers_mut() = fields(head.fields(), whole, head.framing() == Framing::Tunnel);
+    *response.headers_mut() = fields(head.fields(), whole, head.framing() == Framing::Tunnel)?;
     Ok(response)
 }
 
-fn fields(fields: &Fields, whole: &Bytes, upgrades: bool) -> HeaderMap {
+fn fields(fields: &Fields, whole: &Bytes, upgrades: bool) -> Result<HeaderMap, Refusal> {
     let mut headers = heads::map();
-    headers.reserve(fields.len() + ADDED_FIELDS);
+    // A map has a largest size, and more than that is a panic.
+    headers.try_reserve(fields.len() + ADDED_FIELDS).map_err(|_| Refusal::ManyFields)?;
     let mut has_length = false;
     // What is marked and no field of one hop by itself is listed, or is another field in disguise.
     let listed = |field: &Field| {
@@ -93,7 +94,7 @@ fn fields(fields: &Fields, whole: &Bytes, upgrades: bool) -> HeaderMap {
             headers.append(name, value);
         }
     }
-    headers
+    Ok(headers)
 }
 
 fn name(id: FieldId, text: &[u8]) -> Option<HeaderName> {
@@ -166,6 +167,11 @@ impl Reader {
         self.body.is_ended() && self.ahead.is_none()
     }
 
+    /// Bytes that are still to come, where the head said how many.
+    pub fn left(&self) -> Option<u64> {
+        self.body.left()
+    }
+
     /// The connection ended.
     pub fn close(&mut self) -> Result<(), Refusal> {
         self.body.close()
@@ -208,9 +214,31 @@ impl Reader {
                         return Ok(Found::End);
                     }
                     let whole = input.take_copy(used);
-                    return Ok(Found::Frame(Frame::trailers(fields(self.body.trailers(), &whole, false))));
+                    let trailers = fields(self.body.trailers(), &whole, false)?;
+                    return Ok(Found::Frame(Frame::trailers(trailers)));
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_wire::Progress;
+
+    use super::*;
+
+    #[test]
+    fn a_head_of_more_fields_than_a_map_holds_is_refused() {
+        let limits = Limits { fields_max: 50_000, head_bytes_max: 1 << 20, ..Limits::DEFAULT };
+        for (count, taken) in [(16_384, true), (24_580, false), (40_000, false)] {
+            let fields: String = (0..count).map(|number| format!("a{number}:\r\n")).collect();
+            let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n");
+            let mut head = RequestHead::default();
+            head.restart();
+            assert_eq!(head.read(text.as_bytes(), &limits), Ok(Progress::Done(text.len())));
+            let request = request(&head, &Bytes::from(text), ());
+            assert_eq!(request.map(|request| request.headers().len()).ok(), taken.then_some(count + 1));
         }
     }
 }

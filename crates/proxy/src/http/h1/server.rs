@@ -16,7 +16,7 @@ use std::{
 
 use bytes::BytesMut;
 use http::{Request, Response};
-use tokio::time::Sleep;
+use tokio::{task::coop::has_budget_remaining, time::Sleep};
 use weft_wire::{
     Progress,
     http1::{Refusal, RequestHead, ServerTurn, Then},
@@ -24,7 +24,7 @@ use weft_wire::{
 
 use super::{
     Bounds, decode,
-    io::Io,
+    io::{Input, Io},
     shared::{Ended, Inner, Shared},
 };
 use crate::{
@@ -225,9 +225,9 @@ fn begin(shared: &Rc<Shared>, inner: &mut Inner, head: &RequestHead, used: usize
 /// Reads the rest of a body that nobody wants, within a bound. True: the connection can go on.
 #[cold]
 async fn read_away(shared: &Rc<Shared>) -> bool {
+    let mut read = 0;
     let reading = poll_fn(|cx| {
         let inner = &mut *shared.inner.borrow_mut();
-        let mut read = 0;
         loop {
             match ready!(inner.poll_part(cx, &shared.bounds.limits)) {
                 Some(Ok(frame)) => read += frame.data_ref().map_or(0, |data| data.len() as u64),
@@ -246,27 +246,29 @@ async fn read_away(shared: &Rc<Shared>) -> bool {
     gone_on
 }
 
-/// Ends our side. A client that still sends is listened to for a moment: a reset would take the answer away from it.
+/// Ends our side. A client that still sends, or has sent ahead, is listened to until it ends too, or for a moment: the
+/// kernel answers what nobody reads with a reset, and drops what it still has of the answer (RFC 9112 section 9.6). By the
+/// time alone, as a client that sends much may be behind with its answer for that very reason.
 async fn close(shared: &Rc<Shared>) {
-    let lingers = {
+    let mut lingers = {
         let inner = shared.inner.borrow();
-        inner.ended != Ended::Yes && !inner.eof
+        inner.ended != Ended::Yes || !inner.input.is_empty()
     };
-    if poll_fn(|cx| shared.inner.borrow_mut().shutdown(cx)).await.is_err() || !lingers {
+    let shutdown = poll_fn(|cx| shared.inner.borrow_mut().shutdown(cx));
+    // TLS has something to say, for which there must be room.
+    let limit = shared.bounds.write_timeout.unwrap_or(Duration::MAX);
+    if !matches!(tokio::time::timeout(limit, shutdown).await, Ok(Ok(()))) {
         return;
     }
     let reading = poll_fn(|cx| {
         let inner = &mut *shared.inner.borrow_mut();
-        let mut read = 0;
         loop {
-            match ready!(inner.fill(cx)) {
-                Ok(count @ 1..) => read += count as u64,
+            inner.input = Input::default();
+            match inner.fill(cx) {
+                Poll::Ready(Ok(1..)) => lingers = true,
+                // Without a budget nothing was looked at.
+                Poll::Pending if lingers || !has_budget_remaining() => return Poll::Pending,
                 _ => return Poll::Ready(()),
-            }
-            let all = inner.input.len();
-            inner.input.skip(all);
-            if read > DRAINED_BYTES_MAX {
-                return Poll::Ready(());
             }
         }
     });

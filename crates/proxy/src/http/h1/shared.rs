@@ -59,6 +59,8 @@ pub struct Inner {
     takes_interim: bool,
     /// The final head is out, or about to be.
     pub answered: bool,
+    /// The answer on its way ends with the connection, so that one which is cut must not look like its end.
+    pub ends_by_close: bool,
     /// Of a request that has one; lent by the worker.
     body: Option<Box<Reader>>,
     framing: Framing,
@@ -85,6 +87,7 @@ impl Shared {
             flushing: false,
             takes_interim: false,
             answered: false,
+            ends_by_close: false,
             body: None,
             framing: Framing::None,
             expects: false,
@@ -131,16 +134,6 @@ impl Shared {
             }
         }
         Poll::Pending
-    }
-
-    /// An answer that broke off.
-    #[cold]
-    pub fn cut(&self, ends_by_close: bool) {
-        if let Some(io) = &self.inner.borrow().io
-            && ends_by_close
-        {
-            io.abort();
-        }
     }
 
     /// Gives the connection to whoever asked for it.
@@ -197,6 +190,14 @@ impl Inner {
         self.asked = Asked::default();
         self.ended = Ended::Refused;
         self.answered = false;
+    }
+
+    /// So much of the request's body is still to come that nobody will read it away, or it comes only when it is asked
+    /// for: who answers now says that the connection ends (RFC 9112 section 9.6).
+    pub fn leaves_more_than(&self, most: u64) -> bool {
+        let Some(body) = self.body.as_ref().filter(|_| self.ended == Ended::No) else { return false };
+        let left = body.left().map_or(0, |left| left.saturating_sub(self.input.len() as u64));
+        left > most || self.expects && self.input.is_empty()
     }
 
     /// The answer is out.
@@ -269,6 +270,15 @@ impl Inner {
                 self.out.flat().extend_from_slice(GO_ON);
             }
             let _ = self.write(cx); // the rest goes out with the answer
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// Also where the whole process ends in the middle of an answer.
+    fn drop(&mut self) {
+        if let Some(io) = self.io.as_ref().filter(|_| self.ends_by_close) {
+            io.abort();
         }
     }
 }

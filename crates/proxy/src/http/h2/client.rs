@@ -20,7 +20,7 @@ use weft_wire::http2_guard::Guard;
 use super::{
     CONNECTION_WINDOW_BYTES, HEAD_BYTES_MAX, STREAM_WINDOW_BYTES, Settings,
     bells::Bells,
-    codec::{Answer, Client, Config, Credit, Error, RequestHead, Requests, Role, SendHalf},
+    codec::{Answer, Client, Config, Error, RequestHead, Requests, Role, SendHalf},
     guarded::{self, Guarded, OnFlood},
     keep_alive, still_there,
     streams::{Received, Upload},
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     http::{
         body::{BodyError, TryBody},
+        forward::STREAM_IDLE,
         headers,
         inbound::Inbound,
         interim::OnInterim,
@@ -97,8 +98,6 @@ where
     let codec = Config {
         stream_window: options.stream_window.unwrap_or(STREAM_WINDOW_BYTES),
         connection_window: options.connection_window.unwrap_or(CONNECTION_WINDOW_BYTES),
-        // Many clients share it: none of them stops the others by not reading.
-        credit: Credit::OnArrival,
         head_bytes_max: HEAD_BYTES_MAX,
         ..Config::new(Role::Client)
     };
@@ -114,7 +113,8 @@ where
     let known = Rc::clone(&state);
     tokio::task::spawn_local(async move {
         let watched = Rc::clone(&known);
-        let mut gone = pin!(still_there(pings, heard, interval, limit, move || watched.open.get() > 0));
+        let used = move || watched.open.get() > 0;
+        let mut gone = pin!(still_there(pings, heard, interval, limit, STREAM_IDLE, used));
         let mut bells = Bells::new(2);
         let ended = poll_fn(|cx| {
             bells.begin(cx);
@@ -146,7 +146,7 @@ where
 impl Sender {
     /// It takes no request any more.
     pub fn is_closed(&self) -> bool {
-        self.state.closed.get()
+        self.state.closed.get() || self.requests.has_left()
     }
 
     /// Streams that the other side allows.
@@ -236,7 +236,6 @@ impl Sender {
 
     async fn begin(&mut self, head: RequestHead<'_>, ended: bool) -> Result<(Answer, SendHalf), Failed> {
         if let Err(error) = poll_fn(|cx| self.requests.poll_ready(cx)).await {
-            self.state.closed.set(true);
             return Err(Failed { cause: error.into(), unsent: true, heard: false });
         }
         self.requests.open(head, ended).map_err(|error| Failed {

@@ -12,18 +12,22 @@ use std::{
     io,
     rc::{Rc, Weak},
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
-pub use weft_wire::http2::{Config, Credit, Protocol, Read, Reason, RequestHead, Role};
+pub use weft_wire::http2::{Config, Protocol, Read, Reason, RequestHead, Role};
 use weft_wire::http2::{HeadError, OpenError, StreamError};
 
 pub use self::mux::{ReceiveHalf, SendHalf};
 use self::{
-    driver::{Driver, Over},
+    driver::{Driver, Linger, Over},
     mux::Mux,
 };
+
+/// Requests taken back that count no more, every second: who is only impatient is none of those who ask for nothing.
+const FORGIVEN_PER_SECOND: u32 = 33;
 
 /// What broke a stream or a connection.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,11 @@ impl Error {
             Error::Connection(_) => false,
             Error::Open(_) => true,
         }
+    }
+
+    /// Whether the other side leaves, and has not looked at the stream.
+    pub fn is_left_out(&self) -> bool {
+        matches!(self, Error::Open(OpenError::Left) | Error::Stream(StreamError::Unprocessed))
     }
 
     /// Whether the other side ended this stream, and not its connection, having looked at it.
@@ -86,25 +95,33 @@ pub struct Server<T> {
     driver: Driver<T>,
     opened: VecDeque<weft_wire::http2::Key>,
     over: Option<Over>,
+    /// All is said, and the client is given time to read it.
+    ending: Option<Linger>,
+    forgiven: Instant,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
     pub fn new(io: T, config: Config) -> Server<T> {
-        Server { driver: Driver::new(io, Mux::new(config)), opened: VecDeque::new(), over: None }
+        let driver = Driver::new(io, Mux::new(config));
+        Server { driver, opened: VecDeque::new(), over: None, ending: None, forgiven: Instant::now() }
     }
 
     /// The next request; `None` when the connection is over.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Accepted, Over>>> {
         let mux = Rc::clone(self.driver.mux());
         mux.begin(cx);
+        self.forgive();
         loop {
+            if let Some(linger) = self.ending {
+                return self.driver.poll_last_words(cx, linger).map(|()| None);
+            }
             while let Some(key) = self.opened.pop_front() {
                 if let Some(accepted) = mux.accept(key) {
                     return Poll::Ready(Some(Ok(accepted)));
                 }
             }
             if self.over.is_some() {
-                ready!(self.driver.poll_last_words(cx));
+                ready!(self.driver.poll_last_words(cx, Linger::FAULT));
                 return Poll::Ready(self.over.take().map(Err));
             }
             match self.driver.poll_receive(cx) {
@@ -122,8 +139,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
         if self.over.is_some() {
             return Poll::Ready(self.over.take().map(Err));
         }
-        let has_left = mux.view().has_left() && mux.connection().output().is_empty();
-        if has_left { self.driver.poll_shutdown(cx).map(|_| None) } else { Poll::Pending }
+        if !mux.view().has_left() {
+            return Poll::Pending;
+        }
+        let linger = Linger::of_leaving(mux.view().unproven());
+        self.ending = Some(linger);
+        self.driver.poll_last_words(cx, linger).map(|()| None)
+    }
+
+    fn forgive(&mut self) {
+        let mut connection = self.driver.mux().connection();
+        if connection.cancelled() == 0 {
+            return;
+        }
+        let seconds = u32::try_from(self.forgiven.elapsed().as_secs()).unwrap_or(u32::MAX);
+        if seconds > 0 {
+            connection.forgive(FORGIVEN_PER_SECOND.saturating_mul(seconds));
+            self.forgiven = Instant::now();
+        }
     }
 
     /// Waits for the client's first words.
@@ -140,7 +173,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
             }
             if let Err(over) = ready!(self.driver.poll_receive(cx)) {
                 self.over = Some(over);
-                ready!(self.driver.poll_last_words(cx));
+                ready!(self.driver.poll_last_words(cx, Linger::FAULT));
                 return Poll::Ready(self.over.take().map_or(Ok(()), Err));
             }
         }
@@ -154,10 +187,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Server<T> {
     /// Takes no request more, whether the client has read that or not.
     pub fn leave_now(&mut self) {
         self.driver.mux().leave_now();
-    }
-
-    pub fn has_streams(&self) -> bool {
-        self.driver.mux().view().streams() > 0
     }
 
     pub fn pings(&self) -> Pings {
@@ -249,6 +278,11 @@ impl Requests {
         self.0.0.view().is_greeted()
     }
 
+    /// Whether no stream is taken any more.
+    pub fn has_left(&self) -> bool {
+        self.0.0.view().can_open() == Err(OpenError::Left)
+    }
+
     pub fn takes_extended_connect(&self) -> bool {
         self.0.0.view().takes_extended_connect()
     }
@@ -288,6 +322,11 @@ impl Answer {
 pub struct Pings(Rc<Mux>);
 
 impl Pings {
+    /// What may have to be read before a PING.
+    pub fn unproven(&self) -> u64 {
+        self.0.view().unproven()
+    }
+
     /// Until the answer comes.
     pub async fn ping(&self) {
         self.0.ping().await;

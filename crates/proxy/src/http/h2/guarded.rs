@@ -47,8 +47,9 @@ pub struct Guarded<T> {
     since: Instant,
     on_flood: OnFlood,
     on_settings: Option<Box<dyn Fn()>>,
-    /// Is set by whatever comes.
+    /// Is set by whatever comes, and when a socket that was full takes more: the peer has read.
     heard: Option<Rc<Cell<bool>>>,
+    is_full: bool,
     ending: Option<Box<Ending>>,
 }
 
@@ -65,7 +66,16 @@ struct Ending {
 
 impl<T> Guarded<T> {
     pub fn new(io: T, guard: Guard, on_flood: OnFlood) -> Guarded<T> {
-        Guarded { io, guard, since: Instant::now(), on_flood, on_settings: None, heard: None, ending: None }
+        Guarded {
+            io,
+            guard,
+            since: Instant::now(),
+            on_flood,
+            on_settings: None,
+            heard: None,
+            is_full: false,
+            ending: None,
+        }
     }
 
     /// Calls `hear` when the peer's SETTINGS come.
@@ -73,7 +83,7 @@ impl<T> Guarded<T> {
         Guarded { on_settings: Some(Box::new(hear)), ..self }
     }
 
-    /// Sets `heard` whenever something comes.
+    /// Sets `heard` whenever something comes, or is taken after all.
     pub fn on_read(self, heard: &Rc<Cell<bool>>) -> Guarded<T> {
         Guarded { heard: Some(Rc::clone(heard)), ..self }
     }
@@ -107,6 +117,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<T> {
 }
 
 impl<T> Guarded<T> {
+    fn note(&mut self, written: &Poll<io::Result<usize>>) {
+        match written {
+            Poll::Pending => self.is_full = true,
+            Poll::Ready(Ok(1..)) if std::mem::take(&mut self.is_full) => {
+                if let Some(heard) = &self.heard {
+                    heard.set(true);
+                }
+            }
+            Poll::Ready(_) => {}
+        }
+    }
+
     #[cold]
     fn end(&mut self, flood: Flood) {
         (self.on_flood)(flood);
@@ -159,7 +181,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         if this.ending.is_some() {
             return Poll::Ready(Ok(buf.len()));
         }
-        let count = ready!(Pin::new(&mut this.io).poll_write(cx, buf))?;
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.note(&written);
+        let count = ready!(written)?;
         this.guard.on_sent(&buf[..count]);
         Poll::Ready(Ok(count))
     }
@@ -173,7 +197,9 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
         if this.ending.is_some() {
             return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
         }
-        let count = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, bufs))?;
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.note(&written);
+        let count = ready!(written)?;
         let mut left = count;
         for buf in bufs {
             let out = left.min(buf.len());

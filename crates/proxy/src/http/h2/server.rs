@@ -37,6 +37,7 @@ use super::{
 use crate::{
     http::{
         body::ResponseBody,
+        forward::STREAM_IDLE,
         h1::{HEAD_TIMEOUT, date, heads, idle_timeout, server::Asked},
         headers,
         inbound::Inbound,
@@ -49,7 +50,7 @@ use crate::{
     worker::Worker,
 };
 
-/// A client that was asked to leave, and has no stream open, leaves by then.
+/// A client that was asked to leave knows it by then.
 const LEAVING_TIME: Duration = Duration::from_secs(5);
 
 /// Requests that a stranger may take back more than it lets us answer (CVE-2023-44487).
@@ -59,11 +60,18 @@ const CANCELLED_MAX: u32 = 1000;
 const FRAMES: usize = 0;
 const LEAVE: usize = 1;
 const PINGS: usize = 2;
-const FIRST_STREAM: usize = 3;
+const SILENT: usize = 3;
+const FIRST_STREAM: usize = 4;
 
-/// Serves one connection until it ends; a drain sends GOAWAY and lets open streams finish.
-pub async fn serve<T, F, R>(io: T, peer: &Rc<Peer>, config: &HttpConfig, answer: F)
-where
+/// Serves one connection until it ends; a drain sends GOAWAY and lets open streams finish. Once it is `silent` no
+/// stream more is waited for.
+pub async fn serve<T, F, R>(
+    io: T,
+    peer: &Rc<Peer>,
+    config: &HttpConfig,
+    answer: F,
+    silent: impl Future<Output = ()>,
+) where
     T: AsyncRead + AsyncWrite + Unpin,
     F: Fn(Asked) -> R,
     R: Future<Output = Response<ResponseBody>> + Unpin,
@@ -83,8 +91,13 @@ where
     };
     let idle_timeout = idle_timeout(config);
     let mut connection = Server::new(guard(io, peer, config).on_read(&heard), codec);
+    let mut silent = pin!(silent);
     let greeted = std::future::poll_fn(|cx| connection.poll_greeted(cx));
-    match timeout(idle_timeout.min(HEAD_TIMEOUT), greeted).await {
+    let greeted = tokio::select! {
+        greeted = timeout(idle_timeout.min(HEAD_TIMEOUT), greeted) => greeted,
+        () = silent.as_mut() => return,
+    };
+    match greeted {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             tracing::debug!(%error, "a downstream HTTP/2 connection did not begin");
@@ -92,8 +105,14 @@ where
         }
         Err(_) => return,
     }
+    // Ready once.
+    let mut silent = pin!(async {
+        silent.await;
+        std::future::pending::<()>().await;
+    });
     let (interval, limit) = keep_alive(options.keepalive, peer.worker.random());
-    let mut gone = pin!(still_there(connection.pings(), heard, interval, limit, || true));
+    let behind = config.timeouts.stream_idle.filter(|limit| !limit.is_zero()).unwrap_or(STREAM_IDLE);
+    let mut gone = pin!(still_there(connection.pings(), heard, interval, limit, behind, || true));
     let life = Life::new(&limits.life, peer.worker.random());
     let mut leave = pin!(time_to_leave(peer, &life, idle_timeout));
     let mut bells = Bells::new(FIRST_STREAM);
@@ -111,16 +130,29 @@ where
         while let Some((index, waker)) = bells.next_rung() {
             let cx = &mut Context::from_waker(&waker);
             let over = match index {
-                FRAMES => serving.poll_frames(cx, &mut bells),
-                LEAVE => match &mut serving.leaving {
-                    None => {
-                        if leave.as_mut().poll(cx).is_ready() {
-                            serving.leave(&bells);
-                        }
-                        false
+                SILENT => {
+                    if silent.as_mut().poll(cx).is_ready() {
+                        serving.connection.leave_now();
                     }
-                    Some(_) => serving.has_left(cx),
-                },
+                    false
+                }
+                FRAMES => serving.poll_frames(cx, &mut bells),
+                LEAVE => {
+                    match &mut serving.leaving {
+                        // It may never answer the PING that says that it has read our GOAWAY.
+                        Some(time) => {
+                            if time.as_mut().poll(cx).is_ready() {
+                                serving.connection.leave_now();
+                            }
+                        }
+                        None => {
+                            if leave.as_mut().poll(cx).is_ready() {
+                                serving.leave(&bells);
+                            }
+                        }
+                    }
+                    false
+                }
                 PINGS => gone.as_mut().poll(cx).is_ready(),
                 stream => {
                     serving.poll_stream(stream - FIRST_STREAM, cx);
@@ -179,7 +211,7 @@ struct Serving<'a, T, F, R> {
     connection: Server<Guarded<T>>,
     streams: Vec<Option<Stream<R>>>,
     free: Vec<usize>,
-    /// Once GOAWAY is said: when it is looked whether the client has gone.
+    /// Once GOAWAY is said: for how long streams are taken that were on their way.
     leaving: Option<Pin<Box<Sleep>>>,
     peer: &'a Rc<Peer>,
     life: &'a Life,
@@ -264,20 +296,6 @@ where
             bells.ring(FRAMES);
             bells.ring(LEAVE);
         }
-    }
-
-    /// Whether the client has had its time and has nothing to wait for. A silent one does not even answer the PING that
-    /// says that it has read our GOAWAY.
-    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(look) = &mut self.leaving else { return false };
-        while look.as_mut().poll(cx).is_ready() {
-            if self.free.len() == self.streams.len() && !self.connection.has_streams() {
-                return true;
-            }
-            self.connection.leave_now();
-            look.as_mut().reset(tokio::time::Instant::now() + LEAVING_TIME);
-        }
-        false
     }
 }
 
@@ -401,7 +419,11 @@ impl Sending {
                 Poll::Pending
             }
             Ok(Sent::WaitsForPeer) => {
-                self.body.drive(cx);
+                if let Err(error) = self.body.drive(cx) {
+                    tracing::debug!(error, "an answer took too long");
+                    self.out.reset(reason_of(&error));
+                    return Poll::Ready(());
+                }
                 let stalled = self.stalled.get_or_insert_with(|| Watch::behind(worker, self.limit));
                 if self.out.take_moved() {
                     stalled.on_move();

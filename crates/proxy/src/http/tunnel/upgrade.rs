@@ -19,8 +19,10 @@ use crate::{
         h1::client::{Connection, exchange},
         h2::{client::Sender, codec::RequestHead},
         inbound::Inbound,
+        quiet::Watch,
         reply::Reason,
         target::Target,
+        times::Times,
         websocket::{self, Key},
     },
     net::Prefixed,
@@ -53,6 +55,7 @@ pub async fn open(
     record.tries = 1;
     record.raised[2] = Some(Raised::new(&endpoint.active));
     outgoing.name_try(&mut target, &endpoint, 1);
+    let times = Times::of(&outgoing, record.started().into(), &body);
     let asking = async {
         match extended(outgoing, &endpoint).await? {
             Some((sender, stream)) => ask_h2(outgoing, target, sender, stream).await,
@@ -74,8 +77,12 @@ pub async fn open(
             if matches!(client, Client::H2(_)) && parts.status.is_success() {
                 return Err((record, wrong())); // on HTTP/2 it would say that the tunnel is open
             }
-            // An ordinary answer. Its connection is not used again, which costs little here.
-            return Ok(Response::from_parts(parts, ResponseBody::upstream(incoming, record, None, None)));
+            // An ordinary answer, with the times of one. Its connection is not used again, which costs little here.
+            let watch = Watch::new(&peer.worker, times.idle, None);
+            return Ok(Response::from_parts(
+                parts,
+                ResponseBody::upstream(incoming, record, watch, times.whole()),
+            ));
         }
         Asked::Wrong => return Err((record, wrong())),
     };

@@ -253,14 +253,104 @@ async fn an_answer_arrives_though_its_server_did_not_read_the_question() {
     }
 }
 
+/// How we end a copy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum OurEnd {
+    Silence,
+    Forbidden,
+    /// As a worker does that stops.
+    Dropped,
+}
+
+/// A client and a server whose copy ends by us after a moment.
+async fn ended_by_us(splice: bool, end: OurEnd) -> (TcpStream, TcpStream, tokio::task::JoinHandle<()>) {
+    let moment = Duration::from_millis(300);
+    let (client, mut downstream) = pair().await;
+    let (server, mut upstream) = pair().await;
+    for stream in [&client, &server] {
+        socket2::SockRef::from(stream).set_recv_buffer_size(16 * 1024).unwrap();
+    }
+    let copying = tokio::spawn(async move {
+        let forbidden = async {
+            match end {
+                OurEnd::Forbidden => tokio::time::sleep(moment).await,
+                _ => std::future::pending().await,
+            }
+        };
+        let idle = if end == OurEnd::Silence { moment } else { LONG };
+        let limit = if end == OurEnd::Dropped { moment } else { LONG };
+        let copying = async {
+            if splice {
+                copy(&mut downstream, &mut upstream, idle, forbidden).await
+            } else {
+                copy(&mut Opaque(downstream), &mut Opaque(upstream), idle, forbidden).await
+            }
+        };
+        let kind =
+            tokio::time::timeout(limit, copying).await.ok().map(|(_, result)| result.unwrap_err().kind());
+        let expected = match end {
+            OurEnd::Silence => Some(io::ErrorKind::TimedOut),
+            OurEnd::Forbidden => Some(io::ErrorKind::PermissionDenied),
+            OurEnd::Dropped => None,
+        };
+        assert_eq!(kind, expected);
+    });
+    (client, server, copying)
+}
+
+async fn to_the_end(stream: &mut TcpStream) -> (usize, io::Result<usize>) {
+    let mut got = Vec::new();
+    let end = tokio::time::timeout(LIMIT, stream.read_to_end(&mut got)).await.expect("an end in time");
+    (got.len(), end)
+}
+
 #[tokio::test]
-async fn silence_ends_it() {
-    let (_client, mut here) = pair().await;
-    let (mut there, _server) = pair().await;
-    let (copied, result) =
-        copy(&mut here, &mut there, Duration::from_millis(20), std::future::pending()).await;
-    assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    assert_eq!(copied, Copied::default());
+async fn what_we_end_looks_like_no_end_to_who_has_not_got_it_all() {
+    for splice in [true, false] {
+        for end in [OurEnd::Silence, OurEnd::Forbidden, OurEnd::Dropped] {
+            // Neither side has said its end.
+            let (mut client, mut server, copying) = ended_by_us(splice, end).await;
+            client.write_all(b"half of").await.unwrap();
+            server.read_exact(&mut [0; 7]).await.unwrap();
+            copying.await.unwrap();
+            assert!(to_the_end(&mut server).await.1.is_err(), "half a question, splice {splice}, {end:?}");
+            assert!(to_the_end(&mut client).await.1.is_err(), "no answer, splice {splice}, {end:?}");
+
+            // One side has, and the other has it all; its own half goes nowhere.
+            let (mut client, mut server, copying) = ended_by_us(splice, end).await;
+            client.write_all(b"half of").await.unwrap();
+            server.read_exact(&mut [0; 7]).await.unwrap();
+            server.write_all(b"413").await.unwrap();
+            server.shutdown().await.unwrap();
+            copying.await.unwrap();
+            assert_eq!(to_the_end(&mut client).await.1.unwrap(), 3, "whole, splice {splice}, {end:?}");
+            assert!(to_the_end(&mut server).await.1.is_err(), "half a question, splice {splice}, {end:?}");
+
+            // The end was said, and bytes before it wait for a slow reader.
+            let (client, mut server, copying) = ended_by_us(splice, end).await;
+            let mut size = 0;
+            while let Ok(Ok(count)) =
+                tokio::time::timeout(Duration::from_millis(50), write_some(&client)).await
+            {
+                size += count;
+            }
+            let mut client = client;
+            client.shutdown().await.unwrap();
+            copying.await.unwrap();
+            let (got, seen) = to_the_end(&mut server).await;
+            assert!(seen.is_err(), "{got} of {size} bytes, splice {splice}, {end:?}");
+        }
+    }
+}
+
+async fn write_some(stream: &TcpStream) -> io::Result<usize> {
+    loop {
+        stream.writable().await?;
+        match stream.try_write(&[7; 64 * 1024]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return written,
+        }
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use weft_proxy::static_config::StaticResources;
 use super::{cluster_with, living, origin::Origin, speaking};
 use crate::{
     edge::{Edge, connect},
-    h2::{ACK, Client, END_STREAM, End, GET, GOAWAY, PING, error_code, frame},
+    h2::{ACK, Client, DATA, END_STREAM, End, GET, GOAWAY, PING, WINDOW_UPDATE, error_code, frame},
     mesh::{
         LIMIT, free_port,
         xds::{Speak, cluster, duration, http, listener, plain_chain, to, vhost},
@@ -97,7 +97,7 @@ fn last_word_and_end(client: &mut Client) -> End {
     while let Some(frame) = client.next(LIMIT) {
         if frame.kind == GOAWAY {
             assert_eq!(error_code(&frame.payload[4..]), 0);
-            client.send(&self::frame(crate::h2::DATA, END_STREAM, 1, b"late"));
+            client.send(&self::frame(DATA, END_STREAM, 1, b"late"));
             let mut end = client.end_of(1);
             while matches!(end, End::GoAway(0)) {
                 end = client.end_of(1);
@@ -135,6 +135,54 @@ fn a_silent_client_is_asked_and_then_left() {
         println!("answers {answers}: {pings} PINGs in {:?}", started.elapsed());
         assert_eq!(pings, if answers { 5 } else { 1 });
     }
+}
+
+/// Megabytes before the PING, in the kernels' buffers, take it longer than the client may be silent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_reads_slowly_is_not_silent() {
+    const BYTES: usize = 16_000_000;
+    let (origin, at) = (Origin::start(100).await, free_port());
+    let web = http("web", vec![vhost("all", &["*"], vec![to("/", "o")])], None);
+    let web = speaking(web, |http2| {
+        http2.connection_keepalive = Some(KeepaliveSettings {
+            interval: duration(Duration::from_millis(200)),
+            timeout: duration(Duration::from_millis(200)),
+            ..KeepaliveSettings::default()
+        });
+    });
+    let _edge = Edge::start(StaticResources {
+        listeners: vec![listener("web", at, vec![plain_chain(web)])],
+        clusters: vec![cluster("o", &[origin.at], Speak::Http2, None)],
+        ..StaticResources::default()
+    });
+    let reading = tokio::task::spawn_blocking(move || {
+        let (mut client, window) = (Client::connect(at, &[(4, 1 << 30)]), 1_u32 << 30);
+        client.send(&frame(WINDOW_UPDATE, 0, 0, &window.to_be_bytes()));
+        let path = format!("/bytes/{BYTES}");
+        client.request(1, &[GET[0], GET[1], GET[2], (b":path", path.as_bytes())], true);
+        let (mut got, mut pauses, mut pings) = (0, 0, 0);
+        while let Some(frame) = client.next(LIMIT) {
+            match frame.kind {
+                DATA => got += frame.payload.len(),
+                PING if frame.flags & ACK == 0 => {
+                    pings += 1;
+                    client.send(&self::frame(PING, ACK, 0, &frame.payload));
+                }
+                _ => {}
+            }
+            if frame.kind == DATA && frame.flags & END_STREAM != 0 {
+                break;
+            }
+            if got / 400_000 > pauses {
+                pauses += 1;
+                std::thread::sleep(Duration::from_millis(60));
+            }
+        }
+        (got, pings)
+    });
+    let (got, pings) = reading.await.unwrap();
+    println!("{got} bytes, {pings} PINGs");
+    assert_eq!(got, BYTES);
 }
 
 /// Nor does it answer the PING that follows a GOAWAY, which must not keep its connection.

@@ -60,6 +60,15 @@ async fn answer(request: Request<h2::RecvStream>, mut respond: h2::server::SendR
     if path == "/slow" {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    if path == "/hold" {
+        std::future::pending::<()>().await;
+    }
+    let mut body = request.into_body();
+    if path == "/read" {
+        while let Some(Ok(data)) = body.data().await {
+            let _ = body.flow_control().release_capacity(data.len());
+        }
+    }
     let Ok(mut stream) = respond.send_response(Response::new(()), false) else { return };
     let bytes = path.strip_prefix("/bytes/").and_then(|text| text.parse().ok()).unwrap_or(2);
     let mut left = bytes;

@@ -122,6 +122,44 @@ async fn a_stream_that_nobody_reads_ends() {
     asking.await.unwrap();
 }
 
+/// Uploads that their endpoint does not read hold their own windows; one connection from client to proxy is for others
+/// too, as a hop of the mesh is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_that_nobody_reads_do_not_stop_others() {
+    const HELD: usize = 60;
+    let (holding, reading, at) = (Origin::start(100).await, Origin::start(100).await, free_port());
+    let web = http("web", vec![vhost("all", &["*"], vec![to("/hold", "h"), to("/", "o")])], None);
+    let _edge = Edge::start(StaticResources {
+        listeners: vec![listener("web", at, vec![plain_chain(web)])],
+        clusters: vec![
+            cluster("h", &[holding.at], Speak::Http2, None),
+            cluster("o", &[reading.at], Speak::Http2, None),
+        ],
+        ..StaticResources::default()
+    });
+    let client = client(at).await;
+    let post = async |path: &str, bytes: usize, ends: bool| {
+        let mut ready = client.clone().ready().await.unwrap();
+        let request = Request::post(format!("http://a{path}")).body(()).unwrap();
+        let (response, mut body) = ready.send_request(request, false).unwrap();
+        body.send_data(Bytes::from(vec![b'x'; bytes]), ends).unwrap();
+        (response, body)
+    };
+    let mut held = Vec::new();
+    for _ in 0..HELD {
+        held.push(post("/hold", 200_000, false).await);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await; // until their windows are full
+    for _ in 0..10 {
+        let (response, _body) = post("/read", 100_000, true).await;
+        // Before the held ones have had their time.
+        let soon = Duration::from_secs(5);
+        let response = tokio::time::timeout(soon, response).await.expect("an answer in time").unwrap();
+        assert_eq!(response.status(), 200);
+    }
+    drop(held);
+}
+
 /// Streams whose readers stop hold their own windows, and others on the same connections go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stalled_streams_do_not_stop_others() {

@@ -86,3 +86,14 @@ fn a_connections_life_is_read() {
         core_pb::HttpProtocolOptions { max_requests_per_connection: value(0), ..Default::default() };
     assert_eq!(connection_life(&mut reader, &unlimited), ConnectionLife::default());
 }
+
+#[test]
+fn more_fields_than_can_be_held_are_no_limit() {
+    let options = core_pb::HttpProtocolOptions { max_headers_count: value(50_000), ..Default::default() };
+    let mut reader = Reader::new("l");
+    let (_, limits) = timeouts_and_limits(&mut reader, &pb::HttpConnectionManager::default(), &options);
+    assert_eq!(limits.headers_max, Some(16 * 1024));
+    let told: Vec<String> = reader.take_not_done().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(told, ["common_http_protocol_options.max_headers_count"]);
+    assert!(reader.into_problems().is_empty());
+}

@@ -261,18 +261,15 @@ fn the_first_bytes_are_the_preface_and_settings() {
 
 #[test]
 fn more_than_a_window_is_an_error() {
-    let config = Config { stream_window: 65_535, connection_window: 100_000, ..Config::new(Role::Server) };
+    let config = Config { stream_window: 65_535, ..Config::new(Role::Server) };
     let data = |stream, count| frame(kind::DATA, 0, stream, &vec![0; count]);
     let mut over = greeted_server(config);
     let mut sent = frame(kind::HEADERS, OPEN, 1, SMALL);
     sent.extend((0..4).flat_map(|_| data(1, 16_384)));
     assert_eq!(answer(&mut over, &sent), (None, vec![Reason::FLOW_CONTROL_ERROR]));
-    let mut over = greeted_server(config);
-    let mut sent = Vec::new();
-    for stream in [1, 3, 5] {
-        sent.extend(frame(kind::HEADERS, OPEN, stream, SMALL));
-        sent.extend((0..3).flat_map(|_| data(stream, 16_384)));
-    }
+    let config = Config { stream_window: 200_000, connection_window: 65_535, ..Config::new(Role::Server) };
+    let mut over = greeted_server(Config { frame_bytes_max: 100_000, ..config });
+    let sent = [frame(kind::HEADERS, OPEN, 1, SMALL), data(1, 65_536)].concat();
     assert_eq!(answer(&mut over, &sent).0, Some(Reason::FLOW_CONTROL_ERROR));
 }
 
@@ -447,6 +444,33 @@ fn who_only_takes_back_is_ended() {
         server.connection.release(key, 2);
         assert_eq!(answer(&mut server, &both(4 * number + 3)).0, None);
         let_go(&mut server);
+    }
+}
+
+#[test]
+fn who_takes_back_slowly_or_what_is_being_answered_is_not_ended() {
+    let config = Config { cancelled_max: 100, ..Config::new(Role::Server) };
+    let reset = |stream| frame(kind::RST_STREAM, 0, stream, &[0, 0, 0, 8]);
+    for answers in [true, false] {
+        let mut server = greeted_server(config);
+        for number in 0..400 {
+            let stream = 2 * number + 1;
+            assert_eq!(answer(&mut server, &frame(kind::HEADERS, END, stream, SMALL)).0, None);
+            let [key] = server.opened()[..] else { panic!("one stream") };
+            if answers {
+                server.connection.answer(key, http::StatusCode::OK, &HeaderMap::new(), false).unwrap();
+            } else {
+                let hints = http::StatusCode::EARLY_HINTS;
+                server.connection.answer(key, hints, &HeaderMap::new(), false).unwrap();
+            }
+            assert_eq!(answer(&mut server, &reset(stream)).0, None, "{number}, answered {answers}");
+            server.connection.release(key, 1);
+            server.connection.release(key, 2);
+            if number % 50 == 0 {
+                server.connection.forgive(50);
+            }
+        }
+        assert_eq!(server.connection.cancelled(), if answers { 0 } else { 49 });
     }
 }
 

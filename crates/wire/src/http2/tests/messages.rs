@@ -208,9 +208,13 @@ fn a_dropped_answer_cancels_and_a_whole_one_ends_its_request() {
 fn pings_are_answered_and_heard() {
     let (mut client, mut server) = pair();
     client.connection.ping();
+    assert!(client.connection.unproven() > 17, "SETTINGS and what else began it");
     exchange(&mut client, &mut server, 3);
     assert_eq!(client.events(), [Event::Pong]);
     assert!(server.events().is_empty());
+    assert_eq!(client.connection.unproven(), 0);
+    client.connection.ping();
+    assert_eq!((client.written().len(), client.connection.unproven()), (17, 17));
 }
 
 /// The heads that a client gets, and the error after them.

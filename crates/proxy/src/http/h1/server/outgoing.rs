@@ -11,7 +11,7 @@ use http::{HeaderMap, Response, StatusCode, header::CONNECTION};
 use http_body::Body as _;
 use weft_wire::http1::{Answer, Framing, Persist, Then};
 
-use super::{AHEAD_BYTES_MAX, Settings, Turn};
+use super::{AHEAD_BYTES_MAX, DRAINED_BYTES_MAX, Settings, Turn};
 use crate::http::{
     body::ResponseBody,
     h1::{
@@ -26,8 +26,6 @@ use crate::http::{
 pub(super) struct Outgoing {
     body: Option<ResponseBody>,
     sending: Sending,
-    /// Its end is the connection's, so that one which is cut must not look like it.
-    ends_by_close: bool,
     done: bool,
     /// Once the client had to be waited for.
     stall: Option<Watch>,
@@ -57,7 +55,7 @@ pub(super) fn begin_answer(
 ) -> Option<Box<Outgoing>> {
     let (parts, mut body) = response.into_parts();
     let close = turn.is_none() || last || says_close(&parts.headers);
-    let (sending, ends_by_close) = {
+    let sending = {
         let inner = &mut *shared.inner.borrow_mut();
         inner.answered = true;
         let to_head = inner.asked.head;
@@ -66,13 +64,18 @@ pub(super) fn begin_answer(
         let (framing, announce) = encode::response_framing(parts.status, to_head, &parts.headers, &body);
         let framing = if tunnel { Framing::Tunnel } else { framing };
         let answer = match turn {
-            Some(turn) => turn.answer(framing, announce, close || inner.ended == Ended::Broken),
+            Some(turn) => {
+                let close =
+                    close || inner.ended == Ended::Broken || inner.leaves_more_than(DRAINED_BYTES_MAX);
+                turn.answer(framing, announce, close)
+            }
             None => Answer { framing, announce, persist: Persist::Close },
         };
         if encode::response(&mut inner.out, &parts, answer).is_err() {
             return None;
         }
-        (Sending::from(answer.framing), answer.framing == Framing::UntilClose)
+        inner.ends_by_close = answer.framing == Framing::UntilClose;
+        Sending::from(answer.framing)
     };
     heads::give_back_map(parts.headers);
     let done = sending == Sending::Ended;
@@ -81,7 +84,6 @@ pub(super) fn begin_answer(
     }
     let mut outgoing = OUTGOING.with_borrow_mut(Vec::pop).unwrap_or_else(|| Box::new(Outgoing::new()));
     (outgoing.sending, outgoing.done, outgoing.body) = (sending, done, Some(body));
-    outgoing.ends_by_close = ends_by_close;
     Some(outgoing)
 }
 
@@ -93,11 +95,11 @@ pub(super) async fn respond(
     settings: &Settings,
 ) -> Then {
     let written = poll_fn(|cx| outgoing.poll(shared, cx, settings)).await;
+    if written.is_ok() {
+        shared.inner.borrow_mut().ends_by_close = false;
+    }
     let then = match (written, turn) {
-        (Err(()), _) => {
-            shared.cut(outgoing.ends_by_close);
-            Then::Wait
-        }
+        (Err(()), _) => Then::Wait,
         (Ok(()), None) => Then::Close,
         (Ok(()), Some(turn)) => {
             let mut inner = shared.inner.borrow_mut();
@@ -122,14 +124,7 @@ fn says_close(headers: &HeaderMap) -> bool {
 
 impl Outgoing {
     fn new() -> Outgoing {
-        Outgoing {
-            body: None,
-            sending: Sending::Ended,
-            ends_by_close: false,
-            done: true,
-            stall: None,
-            left: 0,
-        }
+        Outgoing { body: None, sending: Sending::Ended, done: true, stall: None, left: 0 }
     }
 
     /// Collects what the body has ready and writes it; the head goes out with the first of it.
@@ -176,8 +171,11 @@ impl Outgoing {
                 Poll::Ready(Ok(())) => continue,
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(())),
                 Poll::Pending => {
-                    if let Some(body) = &mut self.body {
-                        body.drive(cx);
+                    if let Some(body) = &mut self.body
+                        && let Err(error) = body.drive(cx)
+                    {
+                        tracing::debug!(error, "an answer took too long");
+                        return Poll::Ready(Err(()));
                     }
                     let left = shared.inner.borrow().out.left();
                     if self.is_given_up(cx, left, settings) {

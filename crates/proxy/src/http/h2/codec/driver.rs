@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::Sleep,
+    time::{Instant, Sleep},
 };
 use weft_wire::http2::{Fault, Source};
 
@@ -28,9 +28,36 @@ use crate::http::h1::{
 
 /// Parts of one write.
 const SLICES_MAX: usize = 16;
-/// What is read away after our last words, and for how long.
-const LINGER_BYTES_MAX: usize = 256 * 1024;
-const LINGER_TIME_MAX: Duration = Duration::from_millis(500);
+/// What is read away after our last words.
+const LINGER_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// For how long the other side is listened to after our last words.
+#[derive(Debug, Clone, Copy)]
+pub struct Linger {
+    /// While nothing comes.
+    quiet: Duration,
+    whole: Duration,
+}
+
+impl Linger {
+    pub const FAULT: Linger = Linger { quiet: Duration::from_millis(500), whole: Duration::from_millis(500) };
+
+    /// Of a client that may have so much to read.
+    pub fn of_leaving(unproven: u64) -> Linger {
+        const READ_AT_ONCE_BYTES: u64 = 16 * 1024;
+        let quiet = Duration::from_millis(if unproven > READ_AT_ONCE_BYTES { 5000 } else { 500 });
+        Linger { quiet, whole: Duration::from_secs(30) }
+    }
+}
+
+/// All is said but what stands in the output.
+struct LastWords {
+    quiet: Duration,
+    timer: Pin<Box<Sleep>>,
+    end: Instant,
+    is_shut: bool,
+    read: usize,
+}
 
 /// Why nothing comes in any more.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +123,7 @@ pub struct Driver<T> {
     is_quiet: bool,
     /// Something was written that the layer below may still hold.
     flushing: bool,
-    last_words: Option<Pin<Box<Sleep>>>,
-    read_away: usize,
+    last_words: Option<LastWords>,
 }
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
@@ -113,7 +139,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             is_quiet: false,
             flushing: false,
             last_words: None,
-            read_away: 0,
         }
     }
 
@@ -193,21 +218,47 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         &self.mux
     }
 
+    fn passed(&self) -> u64 {
+        self.mux.connection().output().passed()
+    }
+
     /// Writes what is left, says that it was all, and reads away what the other side still sends: closing on unread
-    /// bytes would take our last words from it.
-    pub fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.last_words.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER_TIME_MAX)));
-        if timer.as_mut().poll(cx).is_ready() || !matches!(ready!(self.poll_send(cx)), Ok(())) {
+    /// bytes would take our last words from it. Ready when it has closed, or had its time.
+    pub fn poll_last_words(&mut self, cx: &mut Context<'_>, linger: Linger) -> Poll<()> {
+        let mut words = self.last_words.take().unwrap_or_else(|| LastWords {
+            quiet: linger.quiet,
+            timer: Box::pin(tokio::time::sleep(linger.quiet)),
+            end: Instant::now() + linger.whole,
+            is_shut: false,
+            read: 0,
+        });
+        let before = self.passed() + words.read as u64;
+        if self.poll_words(cx, &mut words).is_ready() {
             return Poll::Ready(());
         }
-        if ready!(self.poll_shutdown(cx)).is_err() {
+        if self.passed() + words.read as u64 > before {
+            words.timer.as_mut().reset(words.end.min(Instant::now() + words.quiet));
+        }
+        let over = words.timer.as_mut().poll(cx);
+        self.last_words = Some(words);
+        over
+    }
+
+    fn poll_words(&mut self, cx: &mut Context<'_>, words: &mut LastWords) -> Poll<()> {
+        if ready!(self.poll_send(cx)).is_err() {
             return Poll::Ready(());
         }
-        while self.read_away < LINGER_BYTES_MAX {
+        if !words.is_shut {
+            if ready!(self.poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            words.is_shut = true;
+        }
+        while words.read < LINGER_BYTES_MAX {
             let count = ready!(self.input.poll_fill(&mut self.io, cx));
             self.input = Input::default();
             match count {
-                Ok(count) if count > 0 => self.read_away += count,
+                Ok(count) if count > 0 => words.read += count,
                 _ => break,
             }
         }
