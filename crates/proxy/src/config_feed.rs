@@ -72,6 +72,8 @@ struct State {
     dirty_since: Option<Instant>,
     /// That is nothing but listeners that wait for their routes.
     waiting: bool,
+    /// Since when route configurations are missing, each by itself.
+    routes_missing: HashMap<Arc<str>, Instant>,
     /// The table names clusters or routes that are not there.
     dangling: bool,
     /// By cluster, of those by DNS alone.
@@ -123,6 +125,7 @@ impl ConfigFeed {
             dirty: false,
             dirty_since: None,
             waiting: false,
+            routes_missing: HashMap::new(),
             dangling: false,
             resolved: HashMap::new(),
             counts: HashMap::new(),
@@ -257,7 +260,7 @@ impl ConfigFeed {
         state.bind(&listeners)?;
         state.staged = staged;
         state.dirty = true;
-        state.do_without_routes();
+        state.do_without_routes(|_| true);
         state.publish(true);
         Ok(())
     }
@@ -277,12 +280,11 @@ impl ConfigFeed {
     pub fn tick(&self) {
         let mut state = self.state();
         if state.dirty && state.dirty_since.is_some_and(|since| since.elapsed() > DANGLING_GRACE) {
-            match (state.status.connected, state.waiting) {
-                (true, _) => state.do_without_routes(),
-                (false, true) => return, // a server that is away may have them
-                (false, false) => {}
+            // A server that is away may have them, and the first table waits for what the server says of them.
+            let gave_up = state.status.connected && state.table.is_some() && state.give_up_routes();
+            if gave_up || !state.waiting {
+                state.publish(true);
             }
-            state.publish(true);
         }
     }
 }
@@ -307,6 +309,7 @@ impl Handler for ConfigFeed {
                 state.status.last_error = None;
                 (state.failures, state.pause) = (0, Duration::ZERO);
                 state.dirty_since = state.dirty_since.map(|_| Instant::now());
+                state.routes_missing.values_mut().for_each(|since| *since = Instant::now());
                 state.reachable.send_replace(true);
             }
             Event::Disconnected { error, retry_in } => {

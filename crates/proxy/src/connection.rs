@@ -34,7 +34,7 @@ use crate::{
 
 pub use first_bytes::read_more;
 
-use first_bytes::{first_bytes_timeout, inspect, takes_h2};
+use first_bytes::{Seen, inspect, inspect_late, proxy_header_timeout, takes_h2};
 use handshake::{pushed_out, shake, tls_failed};
 
 /// How often a draining connection is looked at, and how many silent looks end it.
@@ -121,7 +121,7 @@ async fn open(
     let (mut remote, mut local, mut destination) = (direct, local, destination);
     let mut told = None;
     if listener.proxy_protocol.is_some() {
-        let limit = first_bytes_timeout(listener);
+        let limit = proxy_header_timeout(listener);
         let read = tokio::select! {
             read = timeout(limit, proxy_header::read(listener, direct.ip(), &mut stream, &mut first)) => {
                 read.unwrap_or(Err(Unread::Timeout))
@@ -150,8 +150,25 @@ async fn open(
     }
     let shakes = listener.chains.iter().chain(&listener.default_chain).any(|chain| chain.tls.is_some());
     let mut handshake = shakes.then(|| worker.handshakes.enter());
+    let find = |seen: &Seen| {
+        let alpn: Vec<&[u8]> = seen.alpn.iter().map(Vec::as_slice).collect();
+        listener.find_chain(&ConnectionView {
+            destination,
+            source: remote,
+            direct,
+            transport: seen.transport,
+            server_name: seen.server_name.as_deref(),
+            application_protocols: &alpn,
+        })
+    };
+    let looking = async {
+        let seen = inspect(listener, &mut stream, &mut first).await?;
+        // Only bytes may be for a server that speaks first.
+        let waits_in_vain = seen.silent && find(&seen).is_some_and(|chain| chain.filter.is_http());
+        if waits_in_vain { inspect_late(&mut stream, &mut first).await } else { Ok(seen) }
+    };
     let seen = tokio::select! {
-        seen = inspect(listener, &mut stream, &mut first) => seen,
+        seen = looking => seen,
         () = drain.out_of_patience() => Err(io::ErrorKind::ConnectionAborted.into()),
         () = pushed_out(&mut handshake) => {
             tls_failed(&worker, listener, "pushed_out");
@@ -165,16 +182,7 @@ async fn open(
             return None;
         }
     };
-    let alpn: Vec<&[u8]> = seen.alpn.iter().map(Vec::as_slice).collect();
-    let view = ConnectionView {
-        destination,
-        source: remote,
-        direct,
-        transport: seen.transport,
-        server_name: seen.server_name.as_deref(),
-        application_protocols: &alpn,
-    };
-    let Some(chain) = listener.find_chain(&view) else {
+    let Some(chain) = find(&seen) else {
         worker.shard.borrow_mut().add(meters.no_chain, 1);
         tracing::debug!(%remote, listener = %listener.name, "no filter chain takes this connection");
         return None;

@@ -152,7 +152,7 @@ impl Peer {
 
     #[cold]
     fn renewed_view(&self, live: Rc<Live>) -> Option<ChainView> {
-        let chain = self.chain_in(&live).filter(|chain| self.admitted(chain))?;
+        let chain = self.chain_in(&live).filter(|chain| self.permitted(chain))?;
         let NetworkFilter::Http(config) = &chain.filter else { return None };
         let routes = Arc::clone(live.table().routes(config.routes.key())?);
         Some(ChainView { config: Arc::clone(config), routes, live })
@@ -160,11 +160,16 @@ impl Peer {
 
     /// The chain's network policies, before a byte goes on.
     pub fn admitted(&self, chain: &FilterChain) -> bool {
+        for shadow in chain.network_rbac.iter().filter_map(|filter| filter.shadow.as_ref()) {
+            self.on_shadow(shadow, &self.policy_input(None));
+        }
+        self.permitted(chain)
+    }
+
+    /// The same of a connection for which rules that are only tried out had their say.
+    fn permitted(&self, chain: &FilterChain) -> bool {
         chain.network_rbac.iter().all(|filter| {
             let input = self.policy_input(None);
-            if let Some(shadow) = &filter.shadow {
-                self.on_shadow(shadow, &input);
-            }
             let Some(rules) = &filter.rules else { return true };
             let verdict = authorize::decide(rules, &input);
             if !verdict.allow {
@@ -185,7 +190,7 @@ impl Peer {
             let changed = self.worker.tables.notified();
             let admitted = {
                 let live = self.worker.live();
-                self.chain_in(&live).is_some_and(|chain| self.admitted(chain))
+                self.chain_in(&live).is_some_and(|chain| self.permitted(chain))
             };
             if !admitted {
                 return;

@@ -203,7 +203,11 @@ pub fn spawn(index: usize, settings: WorkerSettings) -> std::io::Result<(Mailbox
                 return;
             }
         };
-        runtime.block_on(run(index, Rc::new(Worker::new(settings)), receiver, says_failing));
+        let worker = Rc::new(Worker::new(settings));
+        runtime.block_on(run(index, Rc::clone(&worker), receiver, says_failing));
+        // What is still open is cut by this, and has its line for it.
+        drop(runtime);
+        worker.access_logs.finish();
     })?;
     start.recv().unwrap_or_else(|_| Err(std::io::Error::other("the worker ended at once")))?;
     Ok((Mailbox { commands: sender, failing, load: Arc::default() }, thread))
@@ -345,5 +349,4 @@ async fn run(
             Some(Command::Stop) | None => break,
         }
     }
-    worker.access_logs.finish();
 }

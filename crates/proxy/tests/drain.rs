@@ -23,7 +23,7 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mesh::{App, LIMIT, echo, get, millis, read_head, send};
-use own_process::{Process, Wanted};
+use own_process::{Limited, Process, Wanted};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -180,7 +180,13 @@ async fn halves(answer: &'static str) -> (SocketAddr, mpsc::UnboundedReceiver<io
 async fn what_the_end_cuts_does_not_look_whole() {
     let (origin, _) = halves("HTTP/1.1 200 OK\r\n\r\nhalf").await;
     let (server, mut said) = halves("half").await;
-    let mut process = before(origin, server, Duration::ZERO, millis(500)).await;
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let limited = Limited { log: Some(log.path().to_owned()), ..Limited::default() };
+    let drain = millis(500);
+    let wanted =
+        Wanted { app: origin, echo: server, drain_delay: Duration::ZERO, drain_timeout: drain, nofile: None };
+    let starting = tokio::task::spawn_blocking(move || wanted.start_limited(&limited));
+    let mut process = starting.await.unwrap();
     let mut answer = open(&process, "GET / HTTP/1.0\r\nhost: a\r\n\r\n").await;
     let head = read_head(&mut answer).await;
     assert!(head.starts_with("HTTP/1.1 200") && !head.to_lowercase().contains("transfer-encoding"), "{head}");
@@ -199,6 +205,8 @@ async fn what_the_end_cuts_does_not_look_whole() {
     }
     let seen = timeout(LIMIT, said.recv()).await.unwrap().unwrap();
     assert!(seen.is_err(), "the server takes half a question for all of it");
+    let lines = std::fs::read_to_string(log.path()).unwrap();
+    assert!(lines.starts_with("200 ") && lines.lines().count() == 1, "its line: {lines:?}");
 }
 
 /// The kernels hold most of the answer, and the client's PING answers and windows come while it reads.

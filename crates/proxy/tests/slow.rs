@@ -400,6 +400,9 @@ async fn a_slow_sender_has_its_time_and_no_endpoint_is_blamed() {
             let (mut stream, _) = listening.accept().await.unwrap();
             tokio::spawn(async move {
                 while let Some(head) = try_head(&mut stream).await {
+                    if head.contains("/deaf ") {
+                        std::future::pending::<()>().await;
+                    }
                     let sent = if head.starts_with("POST") { 10 } else { 0 };
                     let read = stream.read_exact(&mut vec![0; sent]).await;
                     if read.is_err() || head.contains("/silent ") {
@@ -411,7 +414,8 @@ async fn a_slow_sender_has_its_time_and_no_endpoint_is_blamed() {
         }
     });
     let at = free_port();
-    let routes = vec![to_with_timeout("/", "app", millis(600))];
+    let routes = [("/silent", "other"), ("/deaf", "other"), ("/", "app")];
+    let routes = routes.map(|(path, cluster)| to_with_timeout(path, cluster, millis(600))).to_vec();
     let web = http("web", vec![vhost("all", &["*"], routes)], None);
     let number = |value| Some(UInt32Value { value });
     let watched = mesh::xds::changed(&cluster("app", &[app], Speak::Http1, None), |cluster: &mut Cluster| {
@@ -426,7 +430,7 @@ async fn a_slow_sender_has_its_time_and_no_endpoint_is_blamed() {
         "edge",
         StaticResources {
             listeners: vec![listener("web", at, vec![plain_chain(web)])],
-            clusters: vec![watched],
+            clusters: vec![watched, cluster("other", &[app], Speak::Http1, None)],
             ..StaticResources::default()
         },
     );
@@ -454,4 +458,15 @@ async fn a_slow_sender_has_its_time_and_no_endpoint_is_blamed() {
     silent.write_all(b"0123456789").await.unwrap();
     assert_eq!(status(&mesh::read_head(&mut silent).await), 504);
     assert!(complete.elapsed() >= millis(550), "{:?}", complete.elapsed());
+    // And so is that of one that takes nothing of what is there.
+    let mut deaf = TcpStream::connect(at).await.unwrap();
+    let length = 50_000_000;
+    deaf.write_all(format!("POST /deaf HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let (mut answer, mut request) = deaf.into_split();
+    tokio::spawn(async move { while request.write_all(&[b'x'; 64 * 1024]).await.is_ok() {} });
+    let mut line = [0; 12];
+    timeout(Duration::from_secs(5), answer.read_exact(&mut line)).await.expect("in time").unwrap();
+    assert_eq!(&line, b"HTTP/1.1 504");
 }

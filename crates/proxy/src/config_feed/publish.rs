@@ -18,6 +18,7 @@ impl State {
             self.do_without(self.staged.missing().secrets);
         }
         self.waiting = false;
+        self.note_missing_routes();
         self.staged.bind_secrets();
         let part = self.ready_part();
         let ready = part.as_ref().unwrap_or(&self.staged);
@@ -86,6 +87,11 @@ impl State {
     pub(super) fn give_up_waiting(&mut self, type_url: &str, names: &[String]) {
         if type_url == weft_xds::SDS {
             self.do_without(names.iter().map(|name| Arc::from(name.as_str())));
+            self.dirty = true;
+            self.publish(false);
+        }
+        if type_url == weft_xds::RDS {
+            self.do_without_routes(|missing| names.iter().any(|name| **name == **missing));
             self.dirty = true;
             self.publish(false);
         }

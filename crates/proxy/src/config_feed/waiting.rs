@@ -1,14 +1,14 @@
 //! Listeners whose route configurations have not come: each waits alone, and what it is to replace serves on. After
 //! [`super::DANGLING_GRACE`] it is served without those routes, so that its requests are 404s until they come.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 use weft_routing::{
     Listener, RouteConfig,
     table::{RoutingTable, Staged},
 };
 
-use super::State;
+use super::{DANGLING_GRACE, State};
 
 impl State {
     /// The staged set as far as it need not wait; `None`: all of it. The first table waits for everything.
@@ -18,9 +18,30 @@ impl State {
         Some(without_waiting(&self.staged, &missing, table))
     }
 
+    pub(super) fn note_missing_routes(&mut self) {
+        let missing = self.staged.missing().route_configs;
+        self.routes_missing.retain(|name, _| missing.contains(name));
+        for name in missing {
+            self.routes_missing.entry(name).or_insert_with(Instant::now);
+        }
+    }
+
+    /// True: some have been missing for too long.
+    pub(super) fn give_up_routes(&mut self) -> bool {
+        let late = |since: &Instant| since.elapsed() > DANGLING_GRACE;
+        let late: Vec<Arc<str>> = self
+            .routes_missing
+            .iter()
+            .filter(|(_, since)| late(since))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        self.do_without_routes(|name| late.contains(name));
+        !late.is_empty()
+    }
+
     /// What the server may yet say of these is in nobody's way any more.
-    pub(super) fn do_without_routes(&mut self) {
-        for name in self.staged.missing().route_configs {
+    pub(super) fn do_without_routes(&mut self, which: impl Fn(&Arc<str>) -> bool) {
+        for name in self.staged.missing().route_configs.into_iter().filter(which) {
             tracing::warn!(
                 route_configuration = &*name,
                 "it is not here; listeners that name it answer 404 until it comes"

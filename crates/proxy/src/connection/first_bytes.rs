@@ -39,11 +39,13 @@ pub(super) struct Seen {
     pub transport: TransportProtocol,
     pub server_name: Option<String>,
     pub alpn: Vec<Vec<u8>>,
+    /// Nothing came for as long as the listener waits.
+    pub silent: bool,
 }
 
 impl Seen {
     fn raw() -> Seen {
-        Seen { transport: TransportProtocol::RawBuffer, server_name: None, alpn: Vec::new() }
+        Seen { transport: TransportProtocol::RawBuffer, server_name: None, alpn: Vec::new(), silent: false }
     }
 
     fn http(version: &[u8]) -> Seen {
@@ -76,8 +78,13 @@ pub(super) async fn inspect(
     let takes_clear = in_clear.peek().is_some();
     let http =
         listener.http_inspector || in_clear.any(|chain| !chain.matches.application_protocols.is_empty());
-    let looked = timeout(first_bytes_timeout(listener), look(stream, first, http)).await;
-    let may_be_raw = is_tls(first) != Progress::Done(true);
+    let goes_on = listener.continue_on_listener_filters_timeout;
+    let mut looked = timeout(first_bytes_timeout(listener), look(stream, first, http)).await;
+    if looked.is_err() && goes_on && !first.is_empty() {
+        // The time was for those who wait for the server to speak.
+        looked = timeout(FIRST_BYTES_TIMEOUT, look(stream, first, http)).await;
+    }
+    let may_be_raw = first.is_empty() || is_tls(first) == Progress::Done(false);
     match looked {
         // A client may have said all that it has to say. Who has said nothing, where nothing is taken in the clear, has
         // looked whether somebody is here.
@@ -86,9 +93,15 @@ pub(super) async fn inspect(
         }
         Ok(seen) => seen,
         // The server speaks first, perhaps.
-        Err(_) if listener.continue_on_listener_filters_timeout && may_be_raw => Ok(Seen::raw()),
+        Err(_) if goes_on && may_be_raw => Ok(Seen { silent: first.is_empty(), ..Seen::raw() }),
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
+}
+
+/// Looks again at a connection that was silent, where the server does not speak first either: it may be TLS after all.
+pub(super) async fn inspect_late(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Seen> {
+    let http = true;
+    timeout(FIRST_BYTES_TIMEOUT, look(stream, first, http)).await.unwrap_or_else(|_| Ok(Seen::raw()))
 }
 
 /// Whether the chain takes anything but TLS.
@@ -99,7 +112,13 @@ fn may_be_in_clear(chain: &FilterChain) -> bool {
         && wants.server_names.is_empty()
 }
 
-pub(super) fn first_bytes_timeout(listener: &Listener) -> Duration {
+/// What is said for those who wait for the server to speak is none of a balancer's, which speaks first.
+pub(super) fn proxy_header_timeout(listener: &Listener) -> Duration {
+    let limit = first_bytes_timeout(listener);
+    if listener.continue_on_listener_filters_timeout { limit.max(FIRST_BYTES_TIMEOUT) } else { limit }
+}
+
+fn first_bytes_timeout(listener: &Listener) -> Duration {
     listener.listener_filters_timeout.filter(|limit| !limit.is_zero()).unwrap_or(FIRST_BYTES_TIMEOUT)
 }
 
@@ -120,6 +139,7 @@ async fn look(stream: &mut TcpStream, first: &mut BytesMut, http: bool) -> io::R
                         transport: TransportProtocol::Tls,
                         server_name: hello.server_name,
                         alpn: hello.alpn,
+                        silent: false,
                     });
                 }
                 Ok(Progress::More) => {}

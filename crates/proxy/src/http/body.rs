@@ -38,6 +38,8 @@ pub struct ResponseBody {
 /// be waited for.
 enum Deadline {
     None,
+    /// So long after the request's end.
+    AfterRequest(Duration),
     At(Instant),
     Armed(Pin<Box<Sleep>>),
 }
@@ -87,6 +89,11 @@ impl ResponseBody {
         ResponseBody { source: Source::Upstream(incoming), record: Some(record), watch, deadline }
     }
 
+    /// It began before its request was complete, and has so long from then.
+    pub fn end_after_request(&mut self, limit: Duration) {
+        self.deadline = Deadline::AfterRequest(limit);
+    }
+
     /// An upstream's answer in gRPC, for a client of gRPC-Web.
     pub fn translate(&mut self, answer: Answer, headers: &HeaderMap) {
         if let Source::Upstream(incoming) = std::mem::replace(&mut self.source, Source::Empty) {
@@ -106,11 +113,7 @@ impl ResponseBody {
             Source::Web(answer) => answer.incoming().drive(cx),
             Source::Empty | Source::Text(_) => return Ok(()),
         }
-        if self.deadline.is_over(cx) {
-            Err(self.end_late(flags::TIMEOUT, "response_timeout"))
-        } else {
-            Ok(())
-        }
+        if self.is_over(cx) { Err(self.end_late(flags::TIMEOUT, "response_timeout")) } else { Ok(()) }
     }
 
     /// Bytes of it that came and wait for the client.
@@ -150,12 +153,22 @@ impl ResponseBody {
     fn too_late(&mut self, cx: &mut Context<'_>) -> Option<BodyError> {
         let (flags, details) = if self.watch.as_mut().is_some_and(|watch| watch.on_wait(cx)) {
             (flags::STREAM_IDLE, "stream_idle_timeout")
-        } else if self.deadline.is_over(cx) {
+        } else if self.is_over(cx) {
             (flags::TIMEOUT, "response_timeout")
         } else {
             return None;
         };
         Some(self.end_late(flags, details))
+    }
+
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Deadline::AfterRequest(limit) = self.deadline {
+            let request = self.record.as_ref().and_then(|record| record.request_body.as_ref());
+            if request.is_none_or(RequestBody::ended) {
+                self.deadline = Deadline::At(Instant::now() + limit);
+            }
+        }
+        self.deadline.is_over(cx)
     }
 
     #[cold]

@@ -151,7 +151,7 @@ pub async fn forward(
         let per_try = policy.per_try_timeout.filter(|limit| !limit.is_zero());
         outgoing.name_try(&mut target, &endpoint, record.tries);
         let moved = Cell::new(false);
-        let end = times.told(per_try);
+        let end = to_member.then(|| times.told(per_try)).flatten();
         let trying = Trying { record: &record, end, to_member, moved: &moved };
         let waited = {
             let trying = pin!(attempt(outgoing, &endpoint, target, &body, trying));
@@ -371,6 +371,9 @@ fn finish(
     record.lease = Some(UsedLease { lease: answered.lease, endpoint: Rc::clone(endpoint), early });
     let watch = Watch::new(&peer.worker, times.idle, record.request_body.clone());
     let mut body = ResponseBody::upstream(body, record, watch, times.whole());
+    if let Some(limit) = times.after_request() {
+        body.end_after_request(limit);
+    }
     if let Some(answer) = translated {
         body.translate(answer, &parts.headers);
     }

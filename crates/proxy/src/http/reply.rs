@@ -37,8 +37,10 @@ pub fn refuse(mut record: Recording, reason: Reason) -> Response<ResponseBody> {
     record.details = reason.details;
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(SERVER, NAME);
-    // What we could not read well may end elsewhere than we think.
-    if reason.flags == flags::PROTOCOL && record.peer().protocol.get() != "HTTP/2" {
+    // What we could not read well may end elsewhere than we think, and for who has no listener any more a new connection
+    // may find one.
+    let ends = reason.flags == flags::PROTOCOL || record.peer().view().is_none();
+    if ends && record.peer().protocol.get() != "HTTP/2" {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let (media_type, status) = match record.rpc {

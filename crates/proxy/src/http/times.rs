@@ -68,6 +68,11 @@ impl Times {
         answer.into_iter().chain(self.stream).min()
     }
 
+    /// For the rest of an answer that began before its request was complete, from when that is.
+    pub fn after_request(&self) -> Option<Duration> {
+        self.answer.filter(|limit| self.complete.is_none() && self.stream.is_none() && !limit.is_zero())
+    }
+
     /// For how long somebody is told that we wait, who hears it before the request is complete.
     pub fn told(&self, per_try: Option<Duration>) -> Option<Instant> {
         let complete = Some(self.complete.unwrap_or_else(Instant::now));
@@ -94,25 +99,29 @@ impl Times {
         let mut stuck = None;
         let mut bytes = 0;
         poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(Waited::Done(done));
-            }
+            let polled = work.as_mut().poll(cx);
             if self.complete.is_none() && body.ended() {
                 self.complete = Some(Instant::now());
                 end = self.end(per_try);
                 watch = None;
             }
+            if let Poll::Ready(done) = polled {
+                return Poll::Ready(Waited::Done(done));
+            }
             if self.complete.is_none() {
-                if body.waits() || body.bytes() != bytes {
-                    (stuck, bytes, end) = (None, body.bytes(), self.stream);
-                } else if stuck.is_none() {
+                if body.waits() {
+                    (stuck, end) = (None, self.stream);
+                } else if stuck.is_none() || body.bytes() != bytes {
                     stuck = Some(Instant::now());
                     end = Times { complete: stuck, ..*self }.end(per_try);
                 }
+                bytes = body.bytes();
             }
             if end.is_some_and(|end| timer.is_over(end, cx)) {
-                let unsent = self.complete.or(stuck).is_none();
-                return Poll::Ready(if unsent { Waited::Unsent } else { Waited::TooLong });
+                let taken = self.complete.or(stuck);
+                // The time that began with what the endpoint does not take is that of all tries.
+                self.complete = taken;
+                return Poll::Ready(if taken.is_none() { Waited::Unsent } else { Waited::TooLong });
             }
             if self.complete.is_some() && end.is_some() {
                 return Poll::Pending;
@@ -124,7 +133,7 @@ impl Times {
             }
             match watch.on_wait(cx) {
                 false => Poll::Pending,
-                true if self.complete.is_some() => Poll::Ready(Waited::Quiet),
+                true if self.complete.or(stuck).is_some() => Poll::Ready(Waited::Quiet),
                 true => Poll::Ready(Waited::Unsent),
             }
         })

@@ -95,11 +95,11 @@ pub struct ChainMatch {
 }
 
 impl FilterChain {
-    /// Whether a connection that a chain of this name took, under these terms, may stay: it was asked for no less of a
-    /// client, and comes from where this one takes connections from.
+    /// Whether a connection that a chain of this name took, under these terms, may stay: no less was asked of its client,
+    /// and it comes from where this one takes connections from.
     pub fn keeps(&self, terms: Option<&Arc<DownstreamTls>>, source: IpAddr, direct: IpAddr) -> bool {
         let asked_as_much = match (terms, &self.tls) {
-            (Some(then), Some(now)) => Arc::ptr_eq(then, now) || then.client == now.client,
+            (Some(then), Some(now)) => Arc::ptr_eq(then, now) || now.client.asks_no_more_than(&then.client),
             (then, now) => then.is_none() && now.is_none(),
         };
         let among = |ranges: &[IpNet], address: IpAddr| {
@@ -138,6 +138,12 @@ pub enum NetworkFilter {
     Tcp(Arc<TcpConfig>),
 }
 
+impl NetworkFilter {
+    pub fn is_http(&self) -> bool {
+        matches!(self, NetworkFilter::Http(_))
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct DownstreamTls {
     pub certificates: CertificateSource,
@@ -154,6 +160,22 @@ pub enum ClientCertificate {
     /// Checked when given.
     Optional(Validation),
     Required(Validation),
+}
+
+impl ClientCertificate {
+    /// Whether who was taken by `then` is taken by this too.
+    fn asks_no_more_than(&self, then: &ClientCertificate) -> bool {
+        use ClientCertificate::{NotAsked, Optional, Required};
+        match (then, self) {
+            (_, NotAsked) => true,
+            (Required(then), Required(now) | Optional(now)) | (Optional(then), Optional(now)) => {
+                let fewer = now.names.is_empty()
+                    || !then.names.is_empty() && then.names.iter().all(|name| now.names.contains(name));
+                then.ca == now.ca && fewer
+            }
+            (NotAsked, _) | (Optional(_), Required(_)) => false,
+        }
+    }
 }
 
 /// Whose certificate is shown.

@@ -103,6 +103,7 @@ impl RequestBody {
         let Some(shared) = &self.shared else { return TryBody::empty() };
         let current = shared.current.get() + 1;
         shared.current.set(current);
+        shared.waits.set(false);
         TryBody { shared: Some(Rc::clone(shared)), number: current, copy: None }
     }
 

@@ -241,7 +241,9 @@ where
 
     fn begin(&mut self, accepted: Accepted, bells: &mut Bells) {
         // A busy proxy parts with its clients as it can.
-        if self.life.on_request() || self.peer.worker.settings.overload.actions().ends_connections() {
+        let overload = &self.peer.worker.settings.overload;
+        // Nor can it serve who has no listener any more, for whom a new connection may find one.
+        if self.life.on_request() || overload.actions().ends_connections() || self.peer.view().is_none() {
             self.leave(bells);
         }
         let (request, received, respond) = match accepted {
