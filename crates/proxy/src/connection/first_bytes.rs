@@ -88,8 +88,14 @@ pub(super) async fn inspect(
     match looked {
         // A client may have said all that it has to say. Who has said nothing, where nothing is taken in the clear, has
         // looked whether somebody is here.
-        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof && may_be_raw => {
-            if first.is_empty() && !takes_clear { Err(error) } else { Ok(Seen::raw()) }
+        Ok(Err(error))
+            if error.kind() == io::ErrorKind::UnexpectedEof && is_tls(first) != Progress::Done(true) =>
+        {
+            if first.is_empty() && !takes_clear {
+                Err(error)
+            } else {
+                Ok(Seen::raw())
+            }
         }
         Ok(seen) => seen,
         // The server speaks first, perhaps.
