@@ -1,7 +1,7 @@
 //! Processes of a run: pinned to a core, measured by the scheduler's own figures, ended by their own pid.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,7 @@ pub fn connections_max() -> usize {
 pub struct Running {
     pub child: Child,
     pub started: Instant,
+    log: PathBuf,
 }
 
 impl Drop for Running {
@@ -79,7 +80,13 @@ impl Running {
         let file = std::fs::File::create(log).with_context(|| format!("cannot make {}", log.display()))?;
         let started = Instant::now();
         let child = command.stdin(Stdio::null()).stderr(file).spawn();
-        Ok(Running { child: child.with_context(|| format!("cannot start {command:?}"))?, started })
+        let child = child.with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Running { child, started, log: log.to_owned() })
+    }
+
+    /// What it said before it ended, for whoever waited in vain.
+    pub fn last_words(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default().trim().to_owned()
     }
 
     pub fn rss_kib(&self) -> anyhow::Result<f64> {

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::machine::{LOAD_CORE, Running, Scheduling};
 use crate::origin_h2::Http2;
@@ -54,6 +54,7 @@ pub fn first_line(process: &mut Running) -> anyhow::Result<String> {
     while stdout.read(&mut byte)? == 1 && byte[0] != b'\n' {
         line.push(byte[0]);
     }
+    ensure!(!line.is_empty(), "a child ended before it printed its ports: {}", process.last_words());
     Ok(String::from_utf8(line)?)
 }
 
