@@ -14,18 +14,33 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("history", &[]),
     ("link", &[]),
-    ("routing", &[]),
+    ("rego", &[]),
+    ("routing", &["rego"]),
     ("xds", &[]),
+    ("proof", &["wire"]),
     ("testkit", &[]),
     ("bench", &[]),
     (
         "fuzz",
-        &["model", "wire", "routing", "identity", "telemetry", "history", "link", "xds", "proxy", "control"],
+        &[
+            "model",
+            "wire",
+            "rego",
+            "routing",
+            "identity",
+            "telemetry",
+            "history",
+            "link",
+            "xds",
+            "proxy",
+            "control",
+            "proof",
+        ],
     ),
     ("instructions", &["bench", "proxy"]),
     ("store", &["model"]),
-    ("control", &["model", "store", "xds", "identity", "telemetry", "link", "history", "routing"]),
-    ("proxy", &["routing", "wire", "xds", "identity", "telemetry", "link"]),
+    ("control", &["model", "store", "xds", "identity", "telemetry", "link", "history", "rego", "routing"]),
+    ("proxy", &["rego", "routing", "wire", "xds", "identity", "telemetry", "link"]),
     (
         "weft",
         &[
@@ -39,13 +54,14 @@ const ARROWS: &[(&str, &[&str])] = &[
             "routing",
             "control",
             "proxy",
+            "proof",
             "testkit",
         ],
     ),
 ];
 
 /// Crates that decide without a socket or a clock.
-const PURE: &[&str] = &["model", "wire", "routing", "identity", "history", "telemetry"];
+const PURE: &[&str] = &["model", "wire", "rego", "routing", "identity", "history", "telemetry", "proof"];
 const IMPURE: &[&str] = &["tokio", "tonic", "hyper", "hyper-util", "axum"];
 
 /// Never in the graph, and what stands in.
@@ -54,10 +70,12 @@ const BANNED: &[(&str, &str)] = &[
     ("openssl-sys", "rustls"),
     ("native-tls", "rustls"),
     ("prost-build", "envoy-types, or messages by hand: no code generation in the build"),
-    ("chrono", "jiff"),
     ("async-std", "tokio: one runtime"),
     ("serde_yaml", "serde-saphyr"),
 ];
+
+/// Not for our own crates, though a library of ours may bring it along.
+const NOT_OURS: &[(&str, &str)] = &[("chrono", "jiff; only regorus, whose `time.*` it is, brings it along")];
 
 const LICENCES: &[&str] = &[
     "MIT",
@@ -129,6 +147,9 @@ fn arrows(name: &str, package: &Value, problems: &mut Vec<String>) {
             && !(dev && ours != "control" && ours != "proxy")
         {
             problems.push(format!("{own} may not depend on {ours}"));
+        }
+        if let Some((_, instead)) = NOT_OURS.iter().find(|(banned, _)| *banned == target) {
+            problems.push(format!("{own} may not depend on {target}; use {instead}"));
         }
         if PURE.contains(&own) && IMPURE.contains(&target) && !dev {
             problems.push(format!("{own} is pure and may not depend on {target}"));
