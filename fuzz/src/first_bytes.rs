@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use weft_proof::record::{Follower, Side};
 use weft_wire::{Progress, http1, proxy_protocol, tls_hello};
 
 use crate::prefixes;
@@ -72,6 +73,38 @@ pub fn hello_seeds() -> Vec<Vec<u8>> {
         seeds.extend([hello.clone(), split.concat()]);
     }
     seeds
+}
+
+/// The first byte says whose bytes they are, and how much is lost in their middle.
+pub fn tls_records(data: &[u8]) {
+    let Some((first, data)) = data.split_first() else { return };
+    let side = if first & 1 == 0 { Side::Client } else { Side::Server };
+    let (before, after) = data.split_at(data.len() / 2);
+    let counted = |mut follower: Follower, piece: usize, gap: u64| {
+        before.chunks(piece).for_each(|piece| follower.feed(piece));
+        if gap > 0 {
+            follower.gap(gap);
+        }
+        after.chunks(piece).for_each(|piece| follower.feed(piece));
+        follower.finish();
+        assert_eq!((follower.counts().seen(), follower.counts().lost), (data.len() as u64, gap));
+        *follower.counts()
+    };
+    let whole = counted(Follower::from_start(side), usize::MAX, 0);
+    assert_eq!(counted(Follower::from_start(side), 1, 0), whole);
+    counted(Follower::from_start(side), 7, u64::from(*first));
+    counted(Follower::joining(side), 7, u64::from(*first));
+}
+
+pub fn record_seeds() -> Vec<Vec<u8>> {
+    let record =
+        |kind: u8, length: u8| [&[kind, 3, 3, 0, length][..], &vec![9; usize::from(length)]].concat();
+    let joined = [record(23, 3), record(23, 90), record(21, 26)].concat();
+    hello_seeds()
+        .into_iter()
+        .chain([joined])
+        .flat_map(|bytes| [[&[0], &bytes[..]].concat(), [&[9], &bytes[..]].concat()])
+        .collect()
 }
 
 pub fn detect(data: &[u8]) {

@@ -119,6 +119,13 @@ pub const TARGETS: &[Target] = &[
         bytes_max: 4096,
     },
     Target {
+        name: "tls-records",
+        holds: "every byte is counted once, and for every cut the same",
+        run: first_bytes::tls_records,
+        seeds: first_bytes::record_seeds,
+        bytes_max: 4096,
+    },
+    Target {
         name: "detect",
         holds: "a prefix says the same or nothing; what HTTP/1 takes is not another protocol",
         run: first_bytes::detect,

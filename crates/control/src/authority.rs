@@ -5,6 +5,8 @@
 //! same store honours it; it is spent by compare-and-swap, so that two users of one token can't both
 //! win. Every certificate carries only what was decided here.
 //!
+//! Whatever leaves this house is in the [`inventory`](crate::inventory), and what was taken back is no evidence for more.
+//!
 //! The CA does not stand still: [`keep`] looks every minute whether the intermediate must be renewed
 //! (in its last month, long before no certificate could live its full life) and whether the directory
 //! has other roots. Who follows [`Authority::bundles`] tells members at once. `trusted.pem` beside the
@@ -13,20 +15,22 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use weft_identity::{
-    Bundle, IssueError, Issued, Issuer, IssuerPem, JoinToken, PrivateKey, SpiffeId, Svid, TokenSecret,
-    TrustDomain,
+    Bundle, Crl, IssueError, Issued, Issuer, IssuerPem, JoinToken, PrivateKey, Revoked, SpiffeId, Svid,
+    TokenSecret, TrustDomain,
 };
-use weft_store::{CommitError, Key, Selector, Store, Transaction};
+use weft_store::{CommitError, Expect, Key, Selector, Store, StoreError, Transaction, Write};
 
 use crate::clock;
 use crate::core::Core;
+use crate::inventory::{Asker, Certificate, Evidence, Waiting, barred_key, revoked_key};
+use crate::query::trust::Ends;
 use crate::seed::INTERNAL_GROUP;
 
 /// How long a join token may be used when nobody says else.
@@ -59,6 +63,12 @@ pub enum Refusal {
         /// What the caller wants to be.
         asked: String,
     },
+    /// The identity, or the certificate that is to be renewed, was taken back.
+    #[error("{id} was revoked: make a new join token with `weft identity token` to let it in again")]
+    Revoked {
+        /// Whose.
+        id: SpiffeId,
+    },
     /// The CSR is not as it must be.
     #[error(transparent)]
     Request(#[from] IssueError),
@@ -86,6 +96,7 @@ impl Refusal {
             Refusal::Unknown => "unknown_or_used_token",
             Refusal::Expired => "expired_token",
             Refusal::OtherService { .. } => "other_service",
+            Refusal::Revoked { .. } => "revoked",
             Refusal::Request(error) => error.label(),
             Refusal::Name { .. } => "bad_name",
             Refusal::TooMany => "too_many_tokens",
@@ -109,6 +120,9 @@ pub struct Authority {
     bundle: watch::Sender<Bundle>,
     trust_domain: TrustDomain,
     issued: AtomicU64,
+    /// What is on the list in force.
+    revoked: Mutex<Vec<Revoked>>,
+    waiting: Waiting,
 }
 
 /// The trust domain of the CA in `dir`, if there is one and its root says so.
@@ -131,6 +145,8 @@ impl Authority {
             bundle,
             trust_domain,
             issued: AtomicU64::new(0),
+            revoked: Mutex::default(),
+            waiting: Waiting::default(),
         })
     }
 
@@ -150,14 +166,43 @@ impl Authority {
         if renewed || issuer.bundle().roots() != self.issuer().bundle().roots() {
             *self.issuer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(issuer);
         }
+        // A list is its signer's: a new intermediate signs its own.
+        let crl = if renewed { self.list(&self.lock_revoked(), now) } else { None };
         let told = self.bundle.send_if_modified(|current| {
-            let other = current.roots() != bundle.roots();
-            if other {
-                *current = bundle;
-            }
+            let next = bundle.with_crl(crl.or_else(|| current.crl().cloned()));
+            let other = *current != next;
+            *current = next;
             other
         });
         Ok(renewed || told)
+    }
+
+    /// What is revoked now. Members are told if it is anything else than before.
+    pub(crate) fn set_revoked(&self, revoked: Vec<Revoked>, now: SystemTime) {
+        let mut current = self.lock_revoked();
+        if *current == revoked && self.bundle.borrow().crl().is_some() {
+            return;
+        }
+        let Some(crl) = self.list(&revoked, now) else { return };
+        tracing::info!(revoked = crl.len(), "a list of what is revoked is signed");
+        *current = revoked;
+        self.bundle.send_modify(|bundle| *bundle = bundle.clone().with_crl(Some(crl)));
+    }
+
+    fn list(&self, revoked: &[Revoked], now: SystemTime) -> Option<Crl> {
+        let signed = self.issuer().crl(revoked, now);
+        let failed =
+            |error| tracing::error!(%error, "no revocation list can be signed; the one in force stays");
+        signed.map_err(failed).ok()
+    }
+
+    fn lock_revoked(&self) -> std::sync::MutexGuard<'_, Vec<Revoked>> {
+        self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Certificates that are not in the store yet.
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// The trust domain.
@@ -173,6 +218,18 @@ impl Authority {
     /// The same, and whenever it changes.
     pub fn bundles(&self) -> watch::Receiver<Bundle> {
         self.bundle.subscribe()
+    }
+
+    /// When its certificates, and the roots that members trust, end.
+    pub fn ends(&self) -> Ends {
+        let read = |root| {
+            let leaf = weft_identity::certificate::Leaf::parse(root).ok()?;
+            Some((leaf.serial_hex, leaf.not_after))
+        };
+        Ends {
+            roots: self.bundle().roots().iter().filter_map(read).collect(),
+            intermediate: self.issuer().not_after(),
+        }
     }
 
     /// The CA itself.
@@ -191,15 +248,30 @@ impl Authority {
             .map_err(|_| Refusal::Name { namespace: namespace.to_owned(), service: service.to_owned() })
     }
 
-    /// Signs a request of somebody who has proven to be `id`.
-    pub fn sign(
+    /// Signs a request of somebody whose certificate says that it is `id`.
+    pub async fn renew(
         &self,
+        store: &dyn Store,
         csr_der: &[u8],
         id: &SpiffeId,
+        asker: &Asker,
         now: SystemTime,
         ttl: Duration,
     ) -> Result<Issued, Refusal> {
-        let issued = self.issuer().issue(csr_der, id, now, ttl, random()?)?;
+        let revoked = || Refusal::Revoked { id: id.clone() };
+        // The handshake has asked this too, perhaps an hour ago.
+        if self.bundle.borrow().revokes(&asker.serial) {
+            return Err(revoked());
+        }
+        let issuer = self.issuer();
+        let issued = issuer.issue(csr_der, id, now, ttl, random()?)?;
+        let (from, evidence) = (asker.from.clone(), Evidence::Renewal);
+        let record = Certificate::of(&issued, id, &issuer.serial_hex(), evidence, from, now);
+        let mut expect = vec![Expect::Absent(barred_key(id.as_str()))];
+        if !asker.serial.is_empty() {
+            expect.push(Expect::Absent(revoked_key(&asker.serial)));
+        }
+        self.waiting.record(store, expect, record).await.map_err(|_| revoked())?;
         self.given(id, &issued);
         Ok(issued)
     }
@@ -216,6 +288,13 @@ impl Authority {
         let issued = self.issuer().issue_control(&key, &[], addresses, now, ttl, random()?)?;
         self.issued.fetch_add(1, Ordering::Relaxed);
         Ok(Svid::new(issued.chain, key)?)
+    }
+
+    /// Records a certificate of the control plane's own.
+    pub(crate) async fn record_own(&self, store: &dyn Store, svid: &Svid, now: SystemTime) {
+        let record = Certificate::of_own(svid, &self.issuer().serial_hex(), now);
+        // Without a condition there is none that could fail.
+        let _ = self.waiting.record(store, Vec::new(), record).await;
     }
 
     /// Makes a join token for one proxy of a service.
@@ -256,8 +335,8 @@ impl Authority {
         wanted: (&str, &str),
         token: &str,
         csr_der: &[u8],
-        now: SystemTime,
-        ttl: Duration,
+        asker: &Asker,
+        (now, ttl): (SystemTime, Duration),
     ) -> Result<Issued, Refusal> {
         let (namespace, service) = wanted;
         let token: JoinToken = token.parse()?;
@@ -272,13 +351,30 @@ impl Authority {
             return Err(Refusal::OtherService { asked: format!("{namespace}/{service}") });
         }
         let id = self.service_id(namespace, service)?;
-        // Who loses the race for the token never sees this certificate: it is not counted, not logged, gone.
-        let issued = self.issuer().issue(csr_der, &id, now, ttl, random()?)?;
-        match store.commit(Transaction::delete(key, stored.modified)).await {
+        let bar = barred_key(id.as_str());
+        let barred = store.get(&bar).await.map_err(|error| Refusal::Store(error.to_string()))?;
+        let mut spend = Transaction::delete(key.clone(), stored.modified);
+        match barred {
+            None => spend.expect.push(Expect::Absent(bar)),
+            // Made since: whoever made it lets the identity in again.
+            Some(barred) if stored.created > barred.modified => {
+                spend.expect.push(Expect::At(bar.clone(), barred.modified));
+                spend.writes.push(Write::Delete(bar));
+            }
+            Some(_) => return Err(Refusal::Revoked { id }),
+        }
+        // Who loses the race for the token never sees this certificate: it is not counted, not recorded, gone.
+        let issuer = self.issuer();
+        let issued = issuer.issue(csr_der, &id, now, ttl, random()?)?;
+        let (from, evidence) = (asker.from.clone(), Evidence::JoinToken);
+        let record = Certificate::of(&issued, &id, &issuer.serial_hex(), evidence, from, now);
+        spend.writes.push(record.write());
+        match store.commit(spend).await {
             Ok(_) => {
                 self.given(&id, &issued);
                 Ok(issued)
             }
+            Err(CommitError::Conflict { key: found, .. }) if found != key => Err(Refusal::Revoked { id }),
             Err(CommitError::Conflict { .. }) => Err(Refusal::Unknown),
             Err(error) => Err(Refusal::Store(error.to_string())),
         }
@@ -337,6 +433,17 @@ pub async fn keep(core: Arc<Core>) {
             Err(error) => tracing::error!(%error, "the look at the CA broke off"),
         }
     }
+}
+
+/// The unspent tokens of an identity.
+pub(crate) async fn tokens_of(store: &dyn Store, id: &SpiffeId) -> Result<Vec<Key>, StoreError> {
+    let (tokens, _) = store.list(&Selector::kind(INTERNAL_GROUP, TOKENS)).await?;
+    let is_its = |record: Record| {
+        id.namespace() == Some(record.namespace.as_str())
+            && id.service_account() == Some(record.service.as_str())
+    };
+    let its = tokens.into_iter().filter(|stored| serde_json::from_slice(&stored.value).is_ok_and(is_its));
+    Ok(its.map(|stored| stored.key).collect())
 }
 
 fn key(secret: &TokenSecret) -> Key {

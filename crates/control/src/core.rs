@@ -9,8 +9,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use weft_store::Store;
 
+use crate::api::audit::Audit;
 use crate::authority::Authority;
 use crate::config::Config;
+use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::leases::Leases;
 use crate::measure::Measure;
@@ -28,12 +30,16 @@ pub struct Core {
     pub snapshot: watch::Receiver<Arc<Snapshot>>,
     /// What each proxy has acknowledged, for `weft status`.
     pub proxies: Arc<Proxies>,
+    /// Who is connected with whom, for who asks.
+    pub connections: Arc<Connections>,
     /// The resources of every live view.
     pub views: Arc<Views>,
     /// The recorded traffic: durable counts and the questions about them.
     pub history: Arc<Measure>,
     /// The embedded CA: join tokens, SVIDs, the trust bundle.
     pub authority: Arc<Authority>,
+    /// Who changed what, who got a certificate, and who was refused.
+    pub(crate) audit: Arc<Audit>,
     /// Which joined workloads are alive.
     pub leases: Arc<Leases>,
     /// Refusals and other happenings, by reason.

@@ -1,4 +1,4 @@
-//! The questions behind `stat`, `edges`, `status`, `check`, `identity token` and `identity bundle`, as JSON.
+//! The questions behind `stat`, `edges`, `status`, `check`, `explain`, `identity token` and `identity bundle`, as JSON.
 //!
 //! The shapes are a contract. Windows are rounded to what the history keeps, and each answer says
 //! which window it covers.
@@ -23,7 +23,10 @@ use crate::core::Core;
 use crate::snapshot::{ServiceId, Snapshot};
 
 mod callees;
+mod connections;
 mod coverage;
+pub mod explain;
+pub mod trust;
 
 use callees::Asked;
 
@@ -39,7 +42,9 @@ pub fn router(core: Arc<Core>) -> axum::Router {
         .route("/query/v1/edges", get(edges))
         .route("/query/v1/status", get(status))
         .route("/query/v1/check", get(check))
+        .route("/query/v1/explain", get(explain::answer))
         .route("/query/v1/bundle", get(bundle))
+        .route("/query/v1/connections", get(connections::list).post(connections::remember))
         .route("/query/v1/token", post(token))
         .with_state(core)
 }
@@ -315,7 +320,9 @@ fn finding_json(finding: &Finding) -> Value {
 fn findings(core: &Core, now: SystemTime) -> Vec<Finding> {
     let mut all = core.now().findings.clone();
     all.extend(core.views.findings());
-    for row in core.proxies.rows(now) {
+    let rows = core.proxies.rows(now);
+    all.extend(trust::findings(&core.authority.ends(), &rows, core.now().mesh.certificates.ttl.get(), now));
+    for row in rows {
         if let Some(nack) = &row.nack {
             all.push(Finding {
                 code: "WFT0950",
@@ -350,7 +357,8 @@ fn distinct(mut all: Vec<Finding>) -> Vec<Finding> {
 /// What members trust: no secret, but who asks is known all the same.
 async fn bundle(State(core): State<Arc<Core>>) -> Json<Value> {
     let bundle = core.authority.bundle();
-    Json(json!({"trust_domain": bundle.trust_domain().to_string(), "pem": bundle.to_pem()}))
+    let crl = bundle.crl().map(weft_identity::Crl::to_pem);
+    Json(json!({"trust_domain": bundle.trust_domain().to_string(), "pem": bundle.to_pem(), "crl_pem": crl}))
 }
 
 #[derive(Debug, Deserialize)]

@@ -20,7 +20,7 @@ use crate::core::Core;
 use crate::serve::views::Views;
 use crate::snapshot::Snapshot;
 use crate::world::World;
-use crate::{api, authority, bind, dns, files, ingest, measure, seed, serve, workloads};
+use crate::{api, authority, bind, dns, files, ingest, inventory, measure, seed, serve, workloads};
 
 /// How long a stop may take.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -42,11 +42,13 @@ pub struct Running {
 }
 
 /// Starts everything; when it returns, all ports answer.
-pub async fn start(config: Config) -> anyhow::Result<Running> {
+pub async fn start(mut config: Config) -> anyhow::Result<Running> {
     let api_port = bind::tcp("API", "api", config.api)?;
     let xds_port = bind::tcp("xDS and link", "xds", config.xds)?;
     let (dns_tcp, dns_udp) = bind::tcp_and_udp("DNS", "dns", config.dns)?;
     let (api, xds, dns) = (api_port.local_addr()?, xds_port.local_addr()?, dns_tcp.local_addr()?);
+    // Where it is, and no more where it was wished to be.
+    config.xds = xds;
 
     files::private_dir(&config.state)?;
     let store = open_store(&config).await?;
@@ -54,10 +56,11 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let now = SystemTime::now();
     let (state, name) = (config.state.clone(), trust_domain.clone());
     // Keys, certificates and the history's file are read with blocking calls.
-    let (authority, history) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
+    let (authority, history, audit) = tokio::task::spawn_blocking(move || -> anyhow::Result<_> {
         let authority = authority::Authority::open(&state.join("ca"), name, now).context("open the CA")?;
         let history = measure::Measure::open(&state.join("history.redb"), now)?;
-        Ok((authority, history))
+        let audit = api::audit::Audit::open(&state)?;
+        Ok((authority, history, audit))
     })
     .await??;
     seed::seed(store.as_ref(), trust_domain.as_str(), now).await.context("write the first objects")?;
@@ -71,15 +74,20 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         store: store.clone(),
         snapshot: snapshot.clone(),
         proxies,
+        connections: Arc::default(),
         views: views.clone(),
         history: Arc::new(history),
         authority: Arc::new(authority),
+        audit: Arc::new(audit),
         leases: Arc::default(),
         counters: Arc::default(),
         trust_domain: trust_domain.to_string(),
         zone: ZONE.to_owned(),
     });
     workloads::give_grace(&core).await.context("read the workloads")?;
+    // Before anybody is let in.
+    let list = inventory::follow::look(&core.authority, core.store.as_ref(), now).await;
+    list.context("read what is revoked")?;
     let mut tasks = vec![tokio::spawn(ingest::run(store, world, snapshots))];
     // Nobody may be served the empty picture: a proxy would take it for the truth.
     let mut first = snapshot;
@@ -90,6 +98,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tasks.push(tokio::spawn(views.clone().run()));
     tasks.push(tokio::spawn(workloads::sweep(core.clone())));
     tasks.push(tokio::spawn(authority::keep(core.clone())));
+    tasks.push(tokio::spawn(inventory::follow::run(core.clone())));
+    tasks.push(tokio::spawn(inventory::follow::keep(core.clone())));
 
     let shutdown = CancellationToken::new();
     let doors = vec![

@@ -24,6 +24,8 @@ use weft_link::{Bin, Buckets, Cell, Down, Hello, JoinRequest, LinkClient, Port, 
 use weft_model::Kind;
 use weft_store::Transaction;
 
+mod revocation;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn start(state: &Path) -> Running {
@@ -111,6 +113,16 @@ async fn say(channel: Channel, first: Hello) -> Result<(mpsc::Sender<Up>, tonic:
     ups.send(first.into()).await.unwrap();
     let downs = LinkClient::new(channel).connect(ReceiverStream::new(stream)).await?.into_inner();
     Ok((ups, downs))
+}
+
+/// What comes next but for the list of what is revoked, which comes when it will.
+async fn heard(downs: &mut tonic::Streaming<Down>) -> Option<down::Message> {
+    loop {
+        let down = tokio::time::timeout(PATIENCE, downs.message()).await.unwrap().unwrap().unwrap();
+        if !matches!(down.message, Some(down::Message::Crl(_))) {
+            return down.message;
+        }
+    }
 }
 
 async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -258,7 +270,7 @@ async fn a_member_joins_is_an_endpoint_measures_and_leaves() {
     ups.send(buckets.clone().into()).await.unwrap();
     ups.send(buckets.into()).await.unwrap();
     for _ in 0..2 {
-        let ack = tokio::time::timeout(PATIENCE, downs.message()).await.unwrap().unwrap().unwrap().message;
+        let ack = heard(&mut downs).await;
         assert!(matches!(ack, Some(down::Message::Ack(ack)) if ack.sequence == 1), "{ack:?}");
     }
     assert_eq!(core.history.history().edges(unix - 60, unix + 1).edges[0].counts.requests, 3);
@@ -524,7 +536,7 @@ async fn other_roots_are_told_to_those_who_are_connected() {
     let file = dir.path().join("ca").join(weft_control::authority::TRUSTED_FILE);
     std::fs::write(file, next.bundle().to_pem()).unwrap();
     assert!(running.core().authority.refresh(SystemTime::now()).unwrap());
-    let told = tokio::time::timeout(PATIENCE, downs.message()).await.unwrap().unwrap().unwrap().message;
+    let told = heard(&mut downs).await;
     let Some(down::Message::Bundle(told)) = told else { unreachable!("{told:?}") };
     let told = Bundle::from_pem(bundle.trust_domain().clone(), &told.bundle_pem).unwrap();
     assert_eq!(told.roots(), [bundle.roots(), next.bundle().roots()].concat());

@@ -6,7 +6,9 @@
 //! - `fe: GET http://be1/x [name=value …] => ANSWER`: what fe's proxy does with its app's request;
 //! - `fe: tls HOST => CLUSTER`, `fe: tcp ADDRESS => CLUSTER`: captured bytes;
 //! - `at be1 8080: GET /x by fe => ANSWER`: what be1's proxy does with a member's request. The caller
-//!   is `NAME`, `NS/NAME`, or `nobody`; `TCP` as the method is a connection.
+//!   is `NAME`, `NS/NAME`, a SPIFFE id, or `nobody`, with ` from ADDRESS` where that matters; `TCP` as the
+//!   method is a connection. `GET http://HOST/x` is for a host;
+//! - `trial be1 8080: GET /x by fe => POLICY …`: by which policies on trial the same would be refused;
 //! - `findings => CODE …`: what translation noted, over all proxies of the page.
 //!
 //! For every page all resources of every proxy must be understood without a problem or a warning,
@@ -275,6 +277,70 @@ fn extras(route: &weft_routing::Route, forward: &Forward) -> String {
     extras
 }
 
+/// Who calls, from where, and with what.
+struct Asked<'a> {
+    id: Option<String>,
+    from: IpAddr,
+    /// `None`: a connection of bytes.
+    call: Option<Call<'a>>,
+    port: u16,
+}
+
+impl<'a> Asked<'a> {
+    fn parse(port: u16, text: &'a str) -> Asked<'a> {
+        let (text, by) = text.split_once(" by ").expect("by whom");
+        let (by, from) = by.trim().split_once(" from ").unwrap_or((by.trim(), "127.0.0.1"));
+        let id = match by {
+            "nobody" => None,
+            id if id.starts_with("spiffe://") => Some(id.to_owned()),
+            by => {
+                let id = ServiceId::parse(by, "default");
+                Some(format!("spiffe://mesh.internal/ns/{}/sa/{}", id.namespace, id.name))
+            }
+        };
+        let call = (text.trim() != "TCP").then(|| Call::parse(text));
+        Asked { id, from: from.parse().expect("an address"), call, port }
+    }
+
+    fn input<'b>(&'b self, head: Option<&'b HeadView<'b>>) -> PolicyInput<'b> {
+        PolicyInput {
+            head,
+            principal: self.id.as_deref(),
+            authenticated: self.id.is_some(),
+            direct_ip: self.from,
+            source_ip: self.from,
+            remote_ip: self.from,
+            destination_ip: LOCAL.ip(),
+            destination_port: self.port,
+            server_name: None,
+        }
+    }
+}
+
+/// The rules of a chain, in their order: enforced, and on trial.
+fn rules_of(chain: &weft_routing::FilterChain) -> [Vec<std::sync::Arc<weft_routing::Rbac>>; 2] {
+    let pairs: Vec<_> = match &chain.filter {
+        NetworkFilter::Http(http) => {
+            let filters = http.filters.iter().filter_map(HttpFilter::rbac);
+            filters.map(|rbac| (rbac.rules.clone(), rbac.shadow.clone())).collect()
+        }
+        NetworkFilter::Tcp(_) => {
+            chain.network_rbac.iter().map(|rbac| (rbac.rules.clone(), rbac.shadow.clone())).collect()
+        }
+    };
+    let (rules, shadows): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    [rules, shadows].map(|list| list.into_iter().flatten().collect())
+}
+
+/// Whether the chain's enforced rules refuse, and by what.
+fn refusal(chain: &weft_routing::FilterChain, input: &PolicyInput<'_>) -> Option<String> {
+    let [rules, _] = rules_of(chain);
+    rules.iter().find_map(|rules| {
+        let verdict = authorize::decide(rules, input);
+        (!verdict.allow).then(|| format!("deny {}", verdict.policy_name().unwrap_or("-")))
+    })
+}
+
 /// What becomes of a connection in a tunnel: whatever its CONNECT says, the same as without one.
 fn tunnelled(table: &RoutingTable, sni: &str, input: &PolicyInput<'_>) -> String {
     let chain = chain_offered(table, "inbound", true, Some(sni), &[b"h2"]).expect("a chain");
@@ -282,72 +348,53 @@ fn tunnelled(table: &RoutingTable, sni: &str, input: &PolicyInput<'_>) -> String
     let mut call = Call::parse("CONNECT elsewhere.example:1");
     call.method = Method::CONNECT;
     let head = call.head();
-    let input = PolicyInput { head: Some(&head), ..*input };
-    for rbac in http.filters.iter().filter_map(HttpFilter::rbac) {
-        let Some(rules) = &rbac.rules else { continue };
-        let verdict = authorize::decide(rules, &input);
-        if !verdict.allow {
-            return format!("deny {}", verdict.policy_name().unwrap_or("-"));
-        }
+    if let Some(refused) = refusal(&chain, &PolicyInput { head: Some(&head), ..*input }) {
+        return refused;
     }
     let get = Call::parse("GET http://elsewhere.example/");
     assert_eq!(route(table, http, &get), "404", "{sni} takes more than tunnels");
     route(table, http, &call).split(" route ").next().unwrap().to_owned()
 }
 
+fn entrance(table: &RoutingTable, asked: &Asked<'_>) -> Option<NetworkChain> {
+    let sni = asked.id.as_ref().map(|_| format!("p{}.mesh.internal", asked.port));
+    chain(table, "inbound", sni.is_some(), sni.as_deref())
+}
+
 fn inbound(table: &RoutingTable, port: u16, text: &str) -> String {
-    let (text, by) = text.split_once(" by ").expect("by whom");
-    let id = match by.trim() {
-        "nobody" => None,
-        by => {
-            let id = ServiceId::parse(by, "default");
-            Some(format!("spiffe://mesh.internal/ns/{}/sa/{}", id.namespace, id.name))
-        }
-    };
-    let sni = format!("p{port}.mesh.internal");
-    let Some(chain) = chain(table, "inbound", id.is_some(), id.as_ref().map(|_| sni.as_str())) else {
-        return "closed".to_owned();
-    };
-    let connection = text.trim() == "TCP";
-    let call = (!connection).then(|| Call::parse(text));
-    let head = call.as_ref().map(Call::head);
-    let input = PolicyInput {
-        head: head.as_ref(),
-        principal: id.as_deref(),
-        authenticated: id.is_some(),
-        direct_ip: LOCAL.ip(),
-        source_ip: LOCAL.ip(),
-        remote_ip: LOCAL.ip(),
-        destination_ip: LOCAL.ip(),
-        destination_port: port,
-        server_name: Some(&sni),
-    };
-    let (rules, end) = match &chain.filter {
-        NetworkFilter::Http(http) => {
-            let filters = http.filters.iter().filter_map(HttpFilter::rbac);
-            let rules: Vec<_> = filters.map(|rbac| rbac.rules.clone()).collect();
-            (rules, http.clone())
-        }
+    let asked = Asked::parse(port, text);
+    let Some(chain) = entrance(table, &asked) else { return "closed".to_owned() };
+    let head = asked.call.as_ref().map(Call::head);
+    let input = asked.input(head.as_ref());
+    let refused = refusal(&chain, &input);
+    match &chain.filter {
+        NetworkFilter::Http(http) => refused.unwrap_or_else(|| {
+            let found = route(table, http, asked.call.as_ref().expect("HTTP has a head"));
+            found.split(" route ").next().unwrap().to_owned()
+        }),
         NetworkFilter::Tcp(tcp) => {
-            let rules = chain.network_rbac.iter().filter_map(|filter| filter.rules.as_ref());
-            let denied = rules
-                .map(|rules| authorize::decide(rules, &input))
-                .find(|verdict| !verdict.allow)
-                .map(|verdict| format!("deny {}", verdict.policy_name().unwrap_or("-")));
-            let found = denied.unwrap_or_else(|| choice(&tcp.clusters));
-            if id.is_some() {
+            let found = refused.unwrap_or_else(|| choice(&tcp.clusters));
+            if asked.id.is_some() {
+                let sni = format!("p{port}.mesh.internal");
                 assert_eq!(tunnelled(table, &sni, &input), found, "a tunnel to {sni}, {text}");
             }
-            return found;
-        }
-    };
-    for rules in rules.into_iter().flatten() {
-        let verdict = authorize::decide(&rules, &input);
-        if !verdict.allow {
-            return format!("deny {}", verdict.policy_name().unwrap_or("-"));
+            found
         }
     }
-    route(table, &end, call.as_ref().expect("HTTP has a head")).split(" route ").next().unwrap().to_owned()
+}
+
+/// Which policies on trial would refuse what passes; nothing is said of what is refused anyway.
+fn trial(table: &RoutingTable, port: u16, text: &str) -> String {
+    let asked = Asked::parse(port, text);
+    let chain = entrance(table, &asked).expect("a chain");
+    let head = asked.call.as_ref().map(Call::head);
+    let input = asked.input(head.as_ref());
+    if refusal(&chain, &input).is_some() {
+        return "refused".to_owned();
+    }
+    let [_, shadows] = rules_of(&chain);
+    let names: Vec<&str> = shadows.iter().flat_map(|rules| authorize::would_refuse(rules, &input)).collect();
+    if names.is_empty() { "-".to_owned() } else { names.join(" ") }
 }
 
 fn blocks<'a>(page: &'a str, kind: &str) -> Vec<&'a str> {
@@ -374,10 +421,11 @@ fn check(name: &str, page: &str) -> Vec<String> {
         let table = |who: &str| &tables[&ServiceId::parse(who.trim(), "default").to_string()];
         let found = if question.trim() == "findings" {
             codes.iter().copied().collect::<Vec<_>>().join(" ")
-        } else if let Some(rest) = question.strip_prefix("at ") {
+        } else if let Some((word @ ("at" | "trial"), rest)) = question.split_once(' ') {
             let (whom, call) = rest.split_once(": ").unwrap();
             let (who, port) = whom.split_once(' ').unwrap();
-            inbound(table(who), port.parse().unwrap(), call)
+            let answer: fn(&RoutingTable, u16, &str) -> String = if word == "at" { inbound } else { trial };
+            answer(table(who), port.parse().unwrap(), call)
         } else {
             let (who, call) = question.split_once(": ").unwrap();
             outbound(table(who), call)

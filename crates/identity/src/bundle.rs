@@ -1,7 +1,8 @@
 //! What a trust domain trusts: its roots. A certificate of that domain is believed if it chains to one of
-//! them, and a certificate of another domain never is.
+//! them, and a certificate of another domain never is; nor is one that was taken back ([`Crl`]).
 
 use crate::pem::{self, PemError};
+use crate::revocation::Crl;
 use crate::spiffe::TrustDomain;
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use std::fmt;
@@ -45,6 +46,7 @@ pub struct Bundle {
     roots: Arc<[CertificateDer<'static>]>,
     // The same roots, parsed once for all handshakes.
     anchors: Arc<[TrustAnchor<'static>]>,
+    crl: Option<Crl>,
 }
 
 impl Bundle {
@@ -63,7 +65,7 @@ impl Bundle {
                 Err(source) => return Err(BundleError::Root { trust_domain, index, source }),
             }
         }
-        Ok(Bundle { trust_domain, roots: roots.into(), anchors: anchors.into() })
+        Ok(Bundle { trust_domain, roots: roots.into(), anchors: anchors.into(), crl: None })
     }
 
     /// Reads a bundle file.
@@ -89,6 +91,21 @@ impl Bundle {
         &self.roots
     }
 
+    /// The same roots with this list of what was taken back; `None`: nothing is known of any.
+    pub fn with_crl(self, crl: Option<Crl>) -> Bundle {
+        Bundle { crl, ..self }
+    }
+
+    /// What was taken back, if that is known.
+    pub fn crl(&self) -> Option<&Crl> {
+        self.crl.as_ref()
+    }
+
+    /// Whether the certificate of this serial number was taken back.
+    pub fn revokes(&self, serial_hex: &str) -> bool {
+        self.crl.as_ref().is_some_and(|crl| crl.holds(serial_hex))
+    }
+
     pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
         &self.anchors
     }
@@ -96,7 +113,7 @@ impl Bundle {
 
 impl PartialEq for Bundle {
     fn eq(&self, other: &Bundle) -> bool {
-        self.trust_domain == other.trust_domain && self.roots == other.roots
+        self.trust_domain == other.trust_domain && self.roots == other.roots && self.crl == other.crl
     }
 }
 

@@ -10,17 +10,18 @@ mod stored;
 pub use stored::IssuerPem;
 
 use crate::bundle::{Bundle, BundleError};
-use crate::certificate::hex;
+use crate::certificate::{Leaf, hex};
 use crate::csr::{self, CsrRefusal};
 use crate::files::FileError;
 use crate::key::{KeyError, PrivateKey};
 use crate::pem::{self, PemError};
+use crate::revocation::{Crl, CrlError, REVOKED_MAX, Revoked, canonical};
 use crate::rotation::BACKDATED;
 use crate::spiffe::{SpiffeId, TrustDomain};
 use authority::{SharedKey, since_epoch, whole_seconds};
 use rcgen::{
-    CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType,
-    SerialNumber, SubjectPublicKeyInfo,
+    CertificateParams, CertificateRevocationListParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa,
+    KeyIdMethod, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls_pki_types::CertificateDer;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -101,6 +102,12 @@ pub enum IssueError {
     /// The intermediate is no longer valid.
     #[error("the CA's intermediate certificate has expired: renew it with `Issuer::renew_intermediate`")]
     Expired,
+    /// The list would be longer than any member reads.
+    #[error("{0} certificates are revoked, at most {max} can be", max = crate::revocation::REVOKED_MAX)]
+    TooManyRevoked(usize),
+    /// A list was made that nobody would believe: the intermediate may not sign one.
+    #[error("sign a revocation list")]
+    Crl(#[source] CrlError),
     /// Signing failed.
     #[error("sign a certificate for {subject}")]
     Sign {
@@ -119,6 +126,8 @@ impl IssueError {
             IssueError::Refused(refusal) => refusal.label(),
             IssueError::OtherTrustDomain { .. } => "other_trust_domain",
             IssueError::Expired => "ca_expired",
+            IssueError::TooManyRevoked(_) => "too_many_revoked",
+            IssueError::Crl(_) => "crl",
             IssueError::Sign { .. } => "sign",
         }
     }
@@ -145,6 +154,8 @@ pub struct Issuer {
     intermediate_not_after: SystemTime,
     public_keys: [Vec<u8>; 2],
     signer: rcgen::Issuer<'static, SharedKey>,
+    /// The intermediate that this one has replaced: it signs lists as long as its certificates live.
+    before: Option<(CertificateDer<'static>, rcgen::Issuer<'static, SharedKey>)>,
 }
 
 impl Issuer {
@@ -203,7 +214,22 @@ impl Issuer {
             intermediate_not_after: leaf.not_after,
             public_keys: [leaf.public_key, root_leaf.public_key],
             signer,
+            before: None,
         })
+    }
+
+    /// Keeps the intermediate before this one, so that it can take back what it has signed. One that can't be used is
+    /// none: its certificates can still be taken back, but a peer that wants a list of each CA won't know.
+    fn with_before(mut self, pem: Option<IssuerPem>) -> Issuer {
+        let before = pem.and_then(|pem| {
+            let certificate = authority::first_certificate("intermediate", &pem.intermediate).ok()?;
+            let key = PrivateKey::from_pem(&pem.intermediate_key).ok()?;
+            authority::check("intermediate", &certificate, &key, &self.trust_domain).ok()?;
+            let signer = rcgen::Issuer::from_ca_cert_der(&certificate, SharedKey(key)).ok()?;
+            Some((certificate, signer))
+        });
+        self.before = before.filter(|(certificate, _)| *certificate != self.intermediate);
+        self
     }
 
     /// Reads the CA from `dir`, or makes one there. An intermediate in its last 30 days is renewed.
@@ -212,9 +238,12 @@ impl Issuer {
             Ok(pem) => {
                 let issuer = Issuer::load(trust_domain, &pem)?;
                 if issuer.intermediate_not_after > now + 30 * DAY {
-                    return Ok(issuer);
+                    return Ok(issuer.with_before(pem.read_before(dir)));
                 }
-                Issuer::renew_intermediate(trust_domain, pem, now)?
+                pem.write_before(dir)?;
+                let before = pem.clone();
+                let (issuer, pem) = Issuer::renew_intermediate(trust_domain, pem, now)?;
+                (issuer.with_before(Some(before)), pem)
             }
             // Only when there is nothing at all: to make a new root beside a damaged CA would cut off every
             // member.
@@ -308,6 +337,48 @@ impl Issuer {
         self.sign(key.pair(), sans, usages, now, ttl.min(LEAF_TTL_MAX), serial_random, id.as_str())
     }
 
+    /// Who this CA is to readers of its certificates, in lower-case hex: the intermediate's serial number.
+    pub fn serial_hex(&self) -> String {
+        Leaf::parse(&self.intermediate).map_or_else(|_| String::new(), |leaf| leaf.serial_hex)
+    }
+
+    /// A list of what was taken back, for members and for Envoys.
+    ///
+    /// It is valid as long as the intermediate: lists are pushed, and when there is nobody to push one, a peer that
+    /// looks at its age (an Envoy does) must not refuse everybody.
+    pub fn crl(&self, revoked: &[Revoked], now: SystemTime) -> Result<Crl, IssueError> {
+        if revoked.len() > REVOKED_MAX {
+            return Err(IssueError::TooManyRevoked(revoked.len()));
+        }
+        if self.intermediate_not_after <= now {
+            return Err(IssueError::Expired);
+        }
+        let date = |time| rcgen::date_time_ymd(1970, 1, 1) + since_epoch(time);
+        let entries = revoked.iter().filter_map(|one| {
+            let canonical = canonical(&one.serial_hex);
+            Some(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&bytes(&canonical)?),
+                revocation_time: date(one.at),
+                reason_code: one.reason.code(),
+                invalidity_date: None,
+            })
+        });
+        let micros = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
+        let params = CertificateRevocationListParams {
+            this_update: date(now - BACKDATED),
+            next_update: date(self.intermediate_not_after),
+            crl_number: SerialNumber::from(u64::try_from(micros).unwrap_or(u64::MAX)),
+            issuing_distribution_point: None,
+            revoked_certs: entries.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let mut lists = vec![authority::list(&self.intermediate, &self.signer, &params)?];
+        if let Some((intermediate, signer)) = &self.before {
+            lists.push(authority::list(intermediate, signer, &params)?);
+        }
+        Crl::read(lists, &self.bundle).map_err(IssueError::Crl)
+    }
+
     fn sign(
         &self,
         public_key: &impl rcgen::PublicKeyData,
@@ -362,6 +433,15 @@ fn server_names(hosts: &[String], addresses: &[IpAddr]) -> Result<Vec<SanType>, 
     let others = addresses.iter().filter(|ip| !loopback.contains(ip) && !ip.is_unspecified());
     names.extend(loopback.iter().chain(others).map(|ip| SanType::IpAddress(*ip)));
     Ok(names)
+}
+
+/// `None`: no hex.
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits = hex.as_bytes();
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 /// A positive integer of exactly 16 bytes: 126 of its bits are the caller's random ones.

@@ -152,7 +152,7 @@ impl Svid {
         &self.certified
     }
 
-    /// Writes `key.pem`, `chain.pem` and `bundle.pem` into `dir` (0700; files 0600).
+    /// Writes `key.pem`, `chain.pem`, `bundle.pem` and, with a list in it, `crl.pem` into `dir` (0700; files 0600).
     ///
     /// Two files can't be replaced at once. The new key is written beside the old one first, so that
     /// [`Svid::read`] finds a matching pair wherever a crash falls.
@@ -160,12 +160,17 @@ impl Svid {
         files::create_private_dir(dir)?;
         let key = self.key.to_pem();
         files::write_private(&dir.join(BUNDLE_FILE), &bundle.to_pem())?;
+        // Where nothing is known of a list, the one that was written before stays.
+        if let Some(crl) = bundle.crl() {
+            crl.write(dir)?;
+        }
         files::write_private(&dir.join(NEXT_KEY_FILE), &key)?;
         files::write_private(&dir.join(CHAIN_FILE), &self.chain_pem())?;
         files::write_private(&dir.join(KEY_FILE), &key)
     }
 
-    /// Reads what [`Svid::write`] wrote. Says nothing about validity: ask [`Svid::expired`].
+    /// Reads what [`Svid::write`] wrote, but for the list: a damaged one costs nobody its identity, see
+    /// [`crate::Crl::read_file`]. Says nothing about validity: ask [`Svid::expired`].
     pub fn read(dir: &Path) -> Result<(Svid, Bundle), SvidError> {
         let chain = files::read(&dir.join(CHAIN_FILE))?;
         let with_key =

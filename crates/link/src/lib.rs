@@ -29,3 +29,7 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// sequences. With names of ordinary length and 20 duration bins a cell, this stays well below
 /// [`MESSAGE_BYTES_MAX`].
 pub const CELLS_MAX: usize = 1000;
+
+/// How many connections a page of [`Connections`] has at most: also with the longest of SPIFFE ids it stays below
+/// [`MESSAGE_BYTES_MAX`].
+pub const CONNECTIONS_MAX: usize = 400;

@@ -74,13 +74,16 @@ pub struct JoinResponse {
 ///
 /// ```proto
 /// message Up {
-///   oneof message { Hello hello = 1; Buckets buckets = 2; Leave leave = 3; Health health = 4; Kept kept = 5; }
+///   oneof message {
+///     Hello hello = 1; Buckets buckets = 2; Leave leave = 3; Health health = 4; Kept kept = 5;
+///     Connections connections = 6;
+///   }
 /// }
 /// ```
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Up {
     /// `None` is a kind of message that a newer proxy knows: to be ignored.
-    #[prost(oneof = "up::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "up::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: Option<up::Message>,
 }
 
@@ -108,19 +111,26 @@ pub mod up {
         /// Its disk has a newer last known good.
         #[prost(message, tag = "5")]
         Kept(super::Kept),
+        /// A page of its connections, as asked for.
+        #[prost(message, tag = "6")]
+        Connections(super::Connections),
     }
 }
 
 /// What the control plane sends on a proxy's stream. The first message is [`Welcome`] or [`Refused`].
 ///
 /// ```proto
-/// message Down { oneof message { Welcome welcome = 1; Ack ack = 2; Bundle bundle = 3; Refused refused = 4; }
+/// message Down {
+///   oneof message {
+///     Welcome welcome = 1; Ack ack = 2; Bundle bundle = 3; Refused refused = 4; Crl crl = 5;
+///     ListConnections list_connections = 6;
+///   }
 /// }
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 pub struct Down {
     /// `None` is a kind of message that a newer control plane knows: to be ignored.
-    #[prost(oneof = "down::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "down::Message", tags = "1, 2, 3, 4, 5, 6")]
     pub message: Option<down::Message>,
 }
 
@@ -141,6 +151,12 @@ pub mod down {
         /// The stream ends, and why.
         #[prost(message, tag = "4")]
         Refused(super::Refused),
+        /// What is revoked changed.
+        #[prost(message, tag = "5")]
+        Crl(super::Crl),
+        /// A question: which connections are there.
+        #[prost(message, tag = "6")]
+        ListConnections(super::ListConnections),
     }
 }
 
@@ -390,6 +406,115 @@ pub struct Bundle {
     pub bundle_pem: String,
 }
 
+/// The certificates that are revoked: all of them, each time; after the [`Welcome`] and after each change. Whoever
+/// does not believe it keeps the last one that it believed.
+///
+/// ```proto
+/// message Crl { repeated SignedList lists = 1; }
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Crl {
+    /// One of each CA that has certificates; they say the same.
+    #[prost(message, repeated, tag = "1")]
+    pub lists: Vec<SignedList>,
+}
+
+/// A list of what is revoked, as one CA signed it.
+///
+/// ```proto
+/// message SignedList { bytes crl_der = 1; bytes issuer_der = 2; }
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct SignedList {
+    /// X.509 CRL, DER.
+    #[prost(bytes = "vec", tag = "1")]
+    pub crl_der: Vec<u8>,
+    /// The certificate of the CA, DER.
+    #[prost(bytes = "vec", tag = "2")]
+    pub issuer_der: Vec<u8>,
+}
+
+/// Which connections does the proxy have? It answers with [`Connections`], of which the last one says so; an older proxy
+/// does not answer.
+///
+/// ```proto
+/// message ListConnections { uint64 id = 1; uint32 remember_seconds = 2; }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct ListConnections {
+    /// To be repeated in the answer.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// For so long, connections that close are to be remembered for the next such question; 0 asks for nothing more.
+    #[prost(uint32, tag = "2")]
+    pub remember_seconds: u32,
+}
+
+/// A page of a proxy's connections: the open ones, and those that closed while it remembered them.
+///
+/// ```proto
+/// message Connections {
+///   uint64 id = 1; repeated Connection connections = 2; bool last = 3; string identity = 4; uint64 missed = 5;
+/// }
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Connections {
+    /// The question's.
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// At most [`crate::CONNECTIONS_MAX`].
+    #[prost(message, repeated, tag = "2")]
+    pub connections: Vec<Connection>,
+    /// There is no page after this one.
+    #[prost(bool, tag = "3")]
+    pub last: bool,
+    /// The proxy's own SPIFFE id.
+    #[prost(string, tag = "4")]
+    pub identity: String,
+    /// Connections that it could not remember; said once, on the last page.
+    #[prost(uint64, tag = "5")]
+    pub missed: u64,
+}
+
+/// One TCP connection of a proxy.
+///
+/// ```proto
+/// message Connection {
+///   string local = 1; string remote = 2; bool accepted = 3; uint32 version = 4; uint32 cipher = 5; uint32 group = 6;
+///   string peer = 7; uint64 opened_unix = 8; bool closed = 9;
+/// }
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct Connection {
+    /// Its end here, `ADDRESS:PORT`.
+    #[prost(string, tag = "1")]
+    pub local: String,
+    /// Its other end.
+    #[prost(string, tag = "2")]
+    pub remote: String,
+    /// The other end opened it.
+    #[prost(bool, tag = "3")]
+    pub accepted: bool,
+    /// TLS's number of the version, e.g. 0x0304; 0 without TLS.
+    #[prost(uint32, tag = "4")]
+    pub version: u32,
+    /// TLS's number of the cipher suite.
+    #[prost(uint32, tag = "5")]
+    pub cipher: u32,
+    /// TLS's number of the key exchange's group.
+    #[prost(uint32, tag = "6")]
+    pub group: u32,
+    /// The other end's SPIFFE id, as verified; empty if it showed none.
+    #[prost(string, tag = "7")]
+    pub peer: String,
+    /// When it was opened, in unix seconds.
+    #[prost(uint64, tag = "8")]
+    pub opened_unix: u64,
+    /// It is over.
+    #[prost(bool, tag = "9")]
+    pub closed: bool,
+}
+
 /// The control plane ends the stream on purpose; trying again at once is of no use.
 ///
 /// ```proto
@@ -423,8 +548,8 @@ macro_rules! wrapped {
         }
     )+ };
 }
-wrapped!(Up, up: Hello, Buckets, Leave, Health, Kept);
-wrapped!(Down, down: Welcome, Ack, Bundle, Refused);
+wrapped!(Up, up: Hello, Buckets, Leave, Health, Kept, Connections);
+wrapped!(Down, down: Welcome, Ack, Bundle, Refused, Crl, ListConnections);
 
 #[cfg(test)]
 mod tests;

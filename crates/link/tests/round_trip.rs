@@ -53,6 +53,9 @@ impl LinkService for Echo {
                     Some(up::Message::Kept(kept)) => {
                         Ack { start_unix: kept.confirmed_unix, sequence: 0 }.into()
                     }
+                    Some(up::Message::Connections(page)) => {
+                        ListConnections { id: page.id, remember_seconds: 0 }.into()
+                    }
                     Some(up::Message::Leave(_)) | None => return,
                 };
                 if downs.send(Ok(down)).await.is_err() {
@@ -124,6 +127,7 @@ async fn connect_carries_every_kind_both_ways() {
             Buckets { start_unix: 20, sequence: 5, cells: vec![Cell::default()] }.into(),
             Health { status: "Healthy".into() }.into(),
             Kept { confirmed_unix: 7 }.into(),
+            Connections { id: 9, last: true, ..Connections::default() }.into(),
             Leave {}.into(),
         ];
         let downs = client.connect(tokio_stream::iter(ups)).await.unwrap().into_inner();
@@ -136,6 +140,7 @@ async fn connect_carries_every_kind_both_ways() {
                 Ack { start_unix: 20, sequence: 5 }.into(),
                 Bundle { bundle_pem: "Healthy".into() }.into(),
                 Ack { start_unix: 7, sequence: 0 }.into(),
+                ListConnections { id: 9, remember_seconds: 0 }.into(),
             ]
         );
     })

@@ -14,6 +14,10 @@ use serde_json::Value;
 pub const WEFT_GROUP: &str = "weft.dev";
 /// Group of Gateway API's kinds.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
+/// Group of the Service Mesh Interface's access control.
+pub const SMI_ACCESS_GROUP: &str = "access.smi-spec.io";
+/// Group of the routes that the Service Mesh Interface's other kinds name.
+pub const SMI_SPECS_GROUP: &str = "specs.smi-spec.io";
 
 /// A kind of object that the mesh reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +34,12 @@ pub enum Kind {
     ExternalService,
     TrafficPolicy,
     AccessPolicy,
+    TrafficTarget,
+    HTTPRouteGroup,
+    /// Of the Service Mesh Interface; the bare name is Gateway API's.
+    SmiTCPRoute,
+    /// Of the Service Mesh Interface.
+    SmiUDPRoute,
 }
 
 /// A column of a list, besides the name (first) and the age (last), which every kind has.
@@ -119,6 +129,7 @@ const HOSTNAMES: Column = column("Hostnames", "spec.hostnames", "Host names that
 const PARENTS: Column = column("Parents", "spec.parentRefs.name", "What the route is attached to.");
 const BACKENDS: Column =
     wide("Backends", "spec.rules.backendRefs.name", "Services that the rules forward to.");
+const SMI_PORTS: Column = column("Ports", "spec.matches.ports", "Ports of the application.");
 const TARGETS: Column = column("Targets", "spec.targetRefs.name", "What the policy applies to.");
 
 const fn row(
@@ -149,7 +160,7 @@ const fn ours(kind: Kind, name: &'static str, plural: &'static str, singular: &'
 }
 
 /// The table, in the order of [`Kind`].
-static INFO: [KindInfo; 12] = [
+static INFO: [KindInfo; 16] = [
     KindInfo {
         short_names: &["svc"],
         columns: &[
@@ -241,12 +252,56 @@ static INFO: [KindInfo; 12] = [
     },
     KindInfo {
         short_names: &["ap"],
-        columns: &[column("Action", "spec.action", "What happens to a request that matches."), TARGETS],
+        columns: &[
+            column("Action", "spec.action", "What happens to a request that matches."),
+            TARGETS,
+            wide("Mode", "spec.mode", "Whether the policy decides, or is only on trial."),
+        ],
         ..ours(Kind::AccessPolicy, "AccessPolicy", "accesspolicies", "accesspolicy")
+    },
+    KindInfo {
+        short_names: &["tt"],
+        columns: &[
+            column("Destination", "spec.destination.name", "Service account that is called."),
+            column("Sources", "spec.sources.name", "Service accounts that may call."),
+            wide("Rules", "spec.rules.name", "Routes that say with which requests."),
+        ],
+        older_versions: &["v1alpha2"],
+        ..row(
+            Kind::TrafficTarget,
+            SMI_ACCESS_GROUP,
+            "v1alpha3",
+            "TrafficTarget",
+            "traffictargets",
+            "traffictarget",
+        )
+    },
+    KindInfo {
+        short_names: &["htr"],
+        columns: &[column("Matches", "spec.matches.name", "Requests that TrafficTargets can name.")],
+        older_versions: &["v1alpha3"],
+        ..row(
+            Kind::HTTPRouteGroup,
+            SMI_SPECS_GROUP,
+            "v1alpha4",
+            "HTTPRouteGroup",
+            "httproutegroups",
+            "httproutegroup",
+        )
+    },
+    KindInfo {
+        columns: &[SMI_PORTS],
+        // The oldest say nothing but their name.
+        older_versions: &["v1alpha3", "v1alpha2", "v1alpha1"],
+        ..row(Kind::SmiTCPRoute, SMI_SPECS_GROUP, "v1alpha4", "TCPRoute", "tcproutes", "tcproute")
+    },
+    KindInfo {
+        columns: &[SMI_PORTS],
+        ..row(Kind::SmiUDPRoute, SMI_SPECS_GROUP, "v1alpha4", "UDPRoute", "udproutes", "udproute")
     },
 ];
 
-const ALL: [Kind; 12] = [
+const ALL: [Kind; 16] = [
     Kind::Service,
     Kind::Namespace,
     Kind::Secret,
@@ -259,6 +314,10 @@ const ALL: [Kind; 12] = [
     Kind::ExternalService,
     Kind::TrafficPolicy,
     Kind::AccessPolicy,
+    Kind::TrafficTarget,
+    Kind::HTTPRouteGroup,
+    Kind::SmiTCPRoute,
+    Kind::SmiUDPRoute,
 ];
 
 impl Kind {
@@ -281,7 +340,8 @@ impl Kind {
     }
 
     /// A word of the command line: plural, singular, short name or kind name in any case, optionally
-    /// with the group behind a dot (`httproutes.gateway.networking.k8s.io`).
+    /// with the group behind a dot (`httproutes.gateway.networking.k8s.io`). A bare name that two groups have is
+    /// Gateway API's.
     #[must_use]
     pub fn resolve(word: &str) -> Option<Kind> {
         let word = word.to_ascii_lowercase();

@@ -23,7 +23,9 @@ pub mod spec;
 mod text;
 
 pub use findings::{Code, Finding, codes, findings};
-pub use kind::{Column, GATEWAY_GROUP, Kind, KindInfo, UnknownKind, WEFT_GROUP};
+pub use kind::{
+    Column, GATEWAY_GROUP, Kind, KindInfo, SMI_ACCESS_GROUP, SMI_SPECS_GROUP, UnknownKind, WEFT_GROUP,
+};
 pub use names::host_names;
 pub use object::{Body, DEFAULT_NAMESPACE, Metadata, Object, OwnerReference};
 pub use openapi::openapi_v3;

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::kind::Kind;
 use crate::spec::{
-    AccessPolicy, ExternalService, GrpcRoute, HttpRoute, Mesh, ReferenceGrant, Secret, Service, TcpRoute,
-    TrafficPolicy, Workload,
+    AccessPolicy, ExternalService, GrpcRoute, HttpRoute, HttpRouteGroup, Mesh, ReferenceGrant, Secret,
+    Service, SmiPorts, TcpRoute, TrafficPolicy, TrafficTarget, Workload,
 };
 
 /// Namespace of an object that names none.
@@ -122,6 +122,10 @@ pub enum Body {
     ExternalService(ExternalService),
     TrafficPolicy(TrafficPolicy),
     AccessPolicy(AccessPolicy),
+    TrafficTarget(TrafficTarget),
+    HttpRouteGroup(HttpRouteGroup),
+    SmiTcpRoute(SmiPorts),
+    SmiUdpRoute(SmiPorts),
 }
 
 impl Body {
@@ -140,6 +144,10 @@ impl Body {
             Body::ExternalService(_) => Kind::ExternalService,
             Body::TrafficPolicy(_) => Kind::TrafficPolicy,
             Body::AccessPolicy(_) => Kind::AccessPolicy,
+            Body::TrafficTarget(_) => Kind::TrafficTarget,
+            Body::HttpRouteGroup(_) => Kind::HTTPRouteGroup,
+            Body::SmiTcpRoute(_) => Kind::SmiTCPRoute,
+            Body::SmiUdpRoute(_) => Kind::SmiUDPRoute,
         }
     }
 
@@ -160,6 +168,10 @@ impl Body {
             Kind::ExternalService => Body::ExternalService(ExternalService::deserialize(spec)?),
             Kind::TrafficPolicy => Body::TrafficPolicy(TrafficPolicy::deserialize(spec)?),
             Kind::AccessPolicy => Body::AccessPolicy(AccessPolicy::deserialize(spec)?),
+            Kind::TrafficTarget => Body::TrafficTarget(TrafficTarget::deserialize(spec)?),
+            Kind::HTTPRouteGroup => Body::HttpRouteGroup(HttpRouteGroup::deserialize(spec)?),
+            Kind::SmiTCPRoute => Body::SmiTcpRoute(SmiPorts::deserialize(spec)?),
+            Kind::SmiUDPRoute => Body::SmiUdpRoute(SmiPorts::deserialize(spec)?),
         })
     }
 
@@ -177,6 +189,9 @@ impl Body {
             Body::ExternalService(spec) => serde_json::to_value(spec),
             Body::TrafficPolicy(spec) => serde_json::to_value(spec),
             Body::AccessPolicy(spec) => serde_json::to_value(spec),
+            Body::TrafficTarget(spec) => serde_json::to_value(spec),
+            Body::HttpRouteGroup(spec) => serde_json::to_value(spec),
+            Body::SmiTcpRoute(spec) | Body::SmiUdpRoute(spec) => serde_json::to_value(spec),
         };
         // Plain data with text keys: serialising to a value has no way to fail.
         debug_assert!(written.is_ok(), "a spec did not serialise: {written:?}");

@@ -14,8 +14,8 @@ use serde_json::{Map, Value, json};
 use crate::kind::Kind;
 use crate::object::Metadata;
 use crate::spec::{
-    AccessPolicy, ExternalService, GrpcRoute, HttpRoute, Mesh, ReferenceGrant, Secret, Service, TcpRoute,
-    TrafficPolicy, Workload,
+    AccessPolicy, ExternalService, GrpcRoute, HttpRoute, HttpRouteGroup, Mesh, ReferenceGrant, Secret,
+    Service, SmiPorts, TcpRoute, TrafficPolicy, TrafficTarget, Workload,
 };
 
 static SCHEMAS: LazyLock<BTreeMap<Kind, Value>> =
@@ -48,6 +48,9 @@ fn envelope(kind: Kind) -> Value {
         Kind::ExternalService => schema_of::<ExternalService>(),
         Kind::TrafficPolicy => schema_of::<TrafficPolicy>(),
         Kind::AccessPolicy => schema_of::<AccessPolicy>(),
+        Kind::TrafficTarget => schema_of::<TrafficTarget>(),
+        Kind::HTTPRouteGroup => schema_of::<HttpRouteGroup>(),
+        Kind::SmiTCPRoute | Kind::SmiUDPRoute => schema_of::<SmiPorts>(),
     };
     let about = spec.get("description").cloned().unwrap_or_else(|| json!("A scope for names."));
     let mut properties = json!({

@@ -10,6 +10,8 @@ use crate::period::Period;
 pub const REGEX_CHARS_MAX: usize = 1024;
 /// Memory that a compiled regular expression may take.
 const REGEX_BYTES_MAX: usize = 1 << 20;
+/// The same where it decides who may come in: every proxy must take it.
+const PORTABLE_REGEX_BYTES_MAX: usize = 192 << 10;
 const SPIFFE_BYTES_MAX: usize = 2048;
 
 /// What is wrong with a text, and what to write instead.
@@ -50,7 +52,16 @@ pub fn check(format: &str, text: &str) -> Result<(), Complaint> {
         "http-method" => http_method(text),
         "http-path" => http_path(text),
         "path-or-prefix" => path_or_prefix(text),
-        "regex" => regex(text),
+        "grpc-method-or-service" => grpc_method_or_service(text),
+        "http-method-or-any" => {
+            if text == "*" {
+                Ok(())
+            } else {
+                http_method(text)
+            }
+        }
+        "regex" => regex(text, REGEX_BYTES_MAX),
+        "portable-regex" => regex(text, PORTABLE_REGEX_BYTES_MAX).and_then(|()| portable(text)),
         "spiffe-id" => spiffe_id(text),
         "spiffe-id-or-prefix" => spiffe_id_or_prefix(text),
         "trust-domain" => trust_domain(text),
@@ -292,7 +303,7 @@ fn path_or_prefix(text: &str) -> Result<(), Complaint> {
     http_path(path)
 }
 
-fn regex(text: &str) -> Result<(), Complaint> {
+fn regex(text: &str, bytes_max: usize) -> Result<(), Complaint> {
     let chars = text.chars().count();
     if chars > REGEX_CHARS_MAX {
         return complain(
@@ -300,10 +311,11 @@ fn regex(text: &str) -> Result<(), Complaint> {
             "",
         );
     }
-    match regex::RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).build() {
+    match regex::RegexBuilder::new(text).size_limit(bytes_max).build() {
         Ok(_) => Ok(()),
         Err(regex::Error::CompiledTooBig(_)) => {
-            complain("is a regular expression that takes more than 1 MiB", "fewer or smaller repetitions")
+            let message = format!("is a regular expression that takes more than {} KiB", bytes_max >> 10);
+            complain(message, "fewer or smaller repetitions")
         }
         Err(error) => {
             // The last line of the parser's message names the reason; the others draw the place.
@@ -317,6 +329,79 @@ fn regex(text: &str) -> Result<(), Complaint> {
             complain(format!("{} is not a regular expression: {reason}", quote(text)), hint)
         }
     }
+}
+
+/// What our engine and RE2, which Envoys use, would read differently, or only one of them at all.
+fn portable(text: &str) -> Result<(), Complaint> {
+    let stray = |part: &str, hint: &str| {
+        complain(format!("{} has {part}, which not every proxy reads alike", quote(text)), hint)
+    };
+    if text.is_empty() {
+        return complain("is empty", ".* for everything");
+    }
+    let mut rest = text;
+    let mut in_class = false;
+    while let Some(first) = rest.chars().next() {
+        let escaped = rest.strip_prefix('\\').and_then(|after| after.chars().next());
+        match (first, escaped) {
+            ('\\', Some(letter @ ('u' | 'U' | '<' | '>'))) => {
+                return stray(&format!("\\{letter}"), "write the character itself");
+            }
+            ('\\', Some('b')) if rest.starts_with("\\b{") => return stray("\\b{", "\\b alone"),
+            ('[', _) if in_class && !rest.starts_with("[:") => {
+                return stray("a [ within brackets", "\\[ for the character");
+            }
+            _ if in_class && ["&&", "--", "~~"].iter().any(|operator| rest.starts_with(operator)) => {
+                return stray("an operation of sets", "list the characters that are meant");
+            }
+            ('(', _) if rest.starts_with("(?") => {
+                let mut flags =
+                    rest[2..].chars().take_while(|letter| letter.is_ascii_alphabetic() || *letter == '-');
+                if flags.any(|flag| matches!(flag, 'x' | 'R' | 'u')) {
+                    return stray("a flag x, R or u", "i, m, s and U are known everywhere");
+                }
+            }
+            _ => {}
+        }
+        // The first `]` of a class is a character of it.
+        let opening = ["[^]", "[]", "[^", "["].into_iter().find(|start| !in_class && rest.starts_with(start));
+        let taken = match (first, escaped, opening) {
+            ('\\', Some(letter), _) => 1 + letter.len_utf8(),
+            ('[', _, Some(opening)) => {
+                in_class = true;
+                opening.len()
+            }
+            ('[', _, None) if in_class => rest.find(":]").map_or(1, |end| end + 2),
+            (']', ..) => {
+                in_class = false;
+                1
+            }
+            _ => first.len_utf8(),
+        };
+        rest = &rest[taken..];
+    }
+    Ok(())
+}
+
+fn grpc_method_or_service(text: &str) -> Result<(), Complaint> {
+    let identifier = |word: &str| {
+        let mut bytes = word.bytes();
+        bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    if let Some((service, method)) = text.split_once('/')
+        && text.len() <= 512
+        && service.split('.').all(identifier)
+        && (method == "*" || identifier(method))
+    {
+        return Ok(());
+    }
+    let hint = match text.strip_prefix('/') {
+        // As it stands in a request's path.
+        Some(bare) if grpc_method_or_service(bare).is_ok() => did_you_mean(bare),
+        _ => "PACKAGE.SERVICE/METHOD, or PACKAGE.SERVICE/* for all of a service".to_owned(),
+    };
+    complain(format!("{} is not a gRPC method", quote(text)), hint)
 }
 
 fn trust_domain(text: &str) -> Result<(), Complaint> {

@@ -103,11 +103,12 @@ impl Admin {
             (Surface::Admin, &Method::GET, "/stats") => self.stats().await,
             (Surface::Admin, &Method::GET, "/clusters") => self.clusters(),
             (Surface::Admin, &Method::GET, "/certs") => self.certs(),
+            (Surface::Admin, &Method::GET, "/connections") => connections(),
             (Surface::Admin, &Method::GET, "/config_dump") => self.config_dump(),
             (Surface::Admin, _, "/drain_listeners" | "/quitquitquit") => self.change(&request),
             (Surface::Admin, &Method::GET, "/") => text(
                 StatusCode::OK,
-                "/ready /stats /stats/prometheus /config_dump /clusters /certs\nPOST /drain_listeners /quitquitquit\n",
+                "/ready /stats /stats/prometheus /config_dump /clusters /certs /connections\nPOST /drain_listeners /quitquitquit\n",
             ),
             _ => text(StatusCode::NOT_FOUND, "no such page\n"),
         }
@@ -138,6 +139,9 @@ impl Admin {
         }
         snapshots.push(crate::lkg::measured(&self.feed, &self.registry));
         snapshots.push(self.overload.measured(&self.registry));
+        if let Some(credentials) = self.identity.credentials() {
+            snapshots.push(credentials.members.measured(&self.registry));
+        }
         self.registry.merge(&snapshots)
     }
 
@@ -209,6 +213,7 @@ impl Admin {
                 "expires_in_seconds": expires_in,
                 "trust_domain": one.bundle.trust_domain().as_str(),
                 "roots": one.bundle.roots().len(),
+                "revoked": one.bundle.crl().map(weft_identity::Crl::len),
             })),
         }))
     }
@@ -310,6 +315,26 @@ impl Admin {
 /// Compares in a time that does not tell where the first difference is.
 fn same(left: &[u8], right: &[u8]) -> bool {
     left.len() == right.len() && left.iter().zip(right).fold(0, |sum, (a, b)| sum | (a ^ b)) == 0
+}
+
+/// Every open connection of the process, those to the control plane too.
+fn connections() -> Answer {
+    let (all, _) = crate::connections::list();
+    let open = all.iter().filter(|one| !one.closed).map(|one| {
+        let secured = one.tls.version != 0;
+        let named = |name: String| secured.then_some(name);
+        json!({
+            "local": one.local,
+            "remote": one.remote,
+            "accepted": one.accepted,
+            "version": named(format!("{:?}", rustls::ProtocolVersion::from(one.tls.version))),
+            "cipher": named(format!("{:?}", rustls::CipherSuite::from(one.tls.cipher))),
+            "group": named(format!("{:?}", rustls::NamedGroup::from(one.tls.group))),
+            "peer": one.peer.as_deref(),
+            "open_seconds": SystemTime::now().duration_since(one.opened).unwrap_or_default().as_secs(),
+        })
+    });
+    json_page(&json!({"connections": open.collect::<Vec<_>>()}))
 }
 
 fn stamp_json(stamp: &weft_routing::Stamp) -> serde_json::Value {

@@ -192,9 +192,20 @@ fn own_secret(credentials: &Credentials) -> Secret {
 }
 
 fn roots_secret(credentials: &Credentials) -> Secret {
+    let crl = crl(credentials);
     let context = CertificateValidationContext {
         trusted_ca: inline(credentials.bundle.to_pem().into_bytes()),
+        // There is no list of a root's own.
+        only_verify_leaf_cert_crl: crl.is_some(),
+        crl: crl.and_then(|pem| inline(pem.into_bytes())),
         ..CertificateValidationContext::default()
     };
     Secret { name: ROOTS.to_owned(), r#type: Some(secret::Type::ValidationContext(context)) }
+}
+
+/// An Envoy that has lists refuses whoever is certified by a CA without one. So it gets them when somebody is on them,
+/// and not while there are other roots, of whose CAs there are none.
+fn crl(credentials: &Credentials) -> Option<String> {
+    let crl = credentials.bundle.crl().filter(|crl| !crl.is_empty())?;
+    (credentials.bundle.roots().len() == 1).then(|| crl.to_pem())
 }

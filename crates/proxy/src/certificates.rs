@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::sync::watch;
 use tonic::Code;
 use weft_identity::{
-    Bundle, IdentityMatch, JoinToken, PrivateKey, SpiffeId, Svid, TrustDomain,
+    Bundle, Crl, IdentityMatch, JoinToken, PrivateKey, SignedList, SpiffeId, Svid, TrustDomain,
     files::create_private_dir,
     tls::{self, ALPN_H2},
 };
@@ -23,6 +23,7 @@ use weft_link::{JoinRequest, JoinResponse, LinkClient, RenewRequest};
 use crate::{
     channel::{self, ChannelError},
     config::Control,
+    members::Members,
 };
 
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -36,10 +37,38 @@ const CONTROL_NAME: &str = "control.mesh.internal";
 /// What the proxy is, and whom it trusts.
 #[derive(Debug)]
 pub struct Credentials {
-    /// Grows with each new certificate and each new bundle.
+    /// Grows with each new certificate and each other set of roots: connections of an older one are not used again.
     pub generation: u64,
+    /// Grows with that, and with each new list of what is revoked: handshakes follow the newest.
+    pub revision: u64,
     pub svid: Arc<Svid>,
     pub bundle: Arc<Bundle>,
+    /// The open connections with members, whichever credentials they began with.
+    pub members: Arc<Members>,
+}
+
+impl Credentials {
+    /// The first ones.
+    pub fn new(generation: u64, svid: Svid, bundle: Bundle) -> Credentials {
+        let (svid, bundle) = (Arc::new(svid), Arc::new(bundle));
+        Credentials { generation, revision: generation, svid, bundle, members: Arc::default() }
+    }
+
+    /// What comes after these. What is known of revocations stays known where the new bundle says nothing of it.
+    fn followed_by(&self, svid: Svid, bundle: Bundle) -> Credentials {
+        let bundle = match bundle.crl() {
+            None => bundle.with_crl(self.bundle.crl().cloned()),
+            Some(_) => bundle,
+        };
+        let same = svid.serial_hex() == self.svid.serial_hex() && bundle.roots() == self.bundle.roots();
+        Credentials {
+            generation: if same { self.generation } else { self.generation + 1 },
+            revision: self.revision + 1,
+            svid: Arc::new(svid),
+            bundle: Arc::new(bundle),
+            members: Arc::clone(&self.members),
+        }
+    }
 }
 
 /// Where the proxy stands with its identity.
@@ -123,7 +152,19 @@ impl Identity {
             Ok((svid, bundle)) if svid.expired(SystemTime::now()) => {
                 tracing::warn!(id = %svid.id(), "the stored certificate has expired; trust domain {}", bundle.trust_domain());
             }
-            Ok((svid, bundle)) if identity.is_ours(svid.id()) => identity.publish(svid, bundle),
+            Ok((svid, bundle)) if identity.is_ours(svid.id()) => {
+                let crl = Crl::read_file(&identity.dir, &bundle).unwrap_or_else(|error| {
+                    tracing::warn!(%error, "the stored revocation list cannot be used; the control plane sends a new one");
+                    None
+                });
+                let bundle = bundle.with_crl(crl);
+                if bundle.revokes(svid.serial_hex()) {
+                    let serial = svid.serial_hex();
+                    tracing::warn!(id = %svid.id(), serial, "the stored certificate was revoked; a new token is needed");
+                } else {
+                    identity.publish(svid, bundle);
+                }
+            }
             Ok((svid, _)) => {
                 tracing::warn!(id = %svid.id(), "the stored certificate is for another service; it is not used")
             }
@@ -195,13 +236,35 @@ impl Identity {
     pub fn set_bundle(&self, pem: &str) {
         let Some(now) = self.credentials() else { return };
         match Bundle::from_pem(now.bundle.trust_domain().clone(), pem) {
-            Ok(bundle) if bundle == *now.bundle => {}
+            Ok(bundle) if bundle.roots() == now.bundle.roots() => {}
             Ok(bundle) => {
+                let bundle = bundle.with_crl(now.bundle.crl().cloned());
                 tracing::info!(roots = bundle.roots().len(), "the trust bundle changed");
                 self.store(&now.svid, &bundle);
                 self.publish((*now.svid).clone(), bundle);
             }
             Err(error) => tracing::warn!(%error, "a trust bundle of the control plane is refused"),
+        }
+    }
+
+    /// The control plane has taken back certificates. What is not believed changes nothing.
+    pub fn set_crl(&self, crl: weft_link::Crl) {
+        let Some(now) = self.credentials() else { return };
+        let lists = crl.lists.into_iter();
+        let lists =
+            lists.map(|list| SignedList { der: list.crl_der, issuer: list.issuer_der.into() }).collect();
+        match Crl::read(lists, &now.bundle) {
+            Ok(crl) if now.bundle.crl() == Some(&crl) => {}
+            Ok(crl) => {
+                tracing::info!(revoked = crl.len(), "the revocation list changed");
+                let bundle = (*now.bundle).clone().with_crl(Some(crl));
+                // First those who are here: the disk is for the next start.
+                self.publish((*now.svid).clone(), bundle.clone());
+                self.store(&now.svid, &bundle);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a revocation list of the control plane is refused; the one before stays");
+            }
         }
     }
 
@@ -307,13 +370,17 @@ impl Identity {
 
     fn publish(&self, svid: Svid, bundle: Bundle) {
         self.state.send_modify(|state| {
-            let generation = state.credentials().map_or(0, |last| last.generation) + 1;
-            tracing::info!(id = %svid.id(), serial = svid.serial_hex(), generation, "identity");
-            *state = CertState::Valid(Arc::new(Credentials {
-                generation,
-                svid: Arc::new(svid),
-                bundle: Arc::new(bundle),
-            }));
+            let next = match state.credentials() {
+                None => Credentials::new(1, svid, bundle),
+                Some(last) => last.followed_by(svid, bundle),
+            };
+            let Credentials { generation, revision, svid, bundle, members } = &next;
+            tracing::info!(id = %svid.id(), serial = svid.serial_hex(), generation, revision, "identity");
+            let cut = members.learn(bundle);
+            if cut > 0 {
+                tracing::warn!(cut, "connections with members whose certificates are revoked are cut");
+            }
+            *state = CertState::Valid(Arc::new(next));
         });
     }
 

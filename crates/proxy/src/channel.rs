@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::{connections, upstream::connect::Stream};
+
 /// TCP and TLS together: a server that accepts and stays silent holds us no longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -55,12 +57,13 @@ pub async fn connect(
         async move {
             let tcp = TcpStream::connect(&target).await?;
             tcp.set_nodelay(true)?;
-            Ok::<_, io::Error>(match tls {
-                None => TokioIo::new(Box::new(tcp) as Box<dyn Io>),
+            let listed = connections::opened_by_us(&tcp);
+            Ok::<_, io::Error>(TokioIo::new(match tls {
+                None => Stream::Plain(tcp, listed),
                 Some((config, name)) => {
-                    TokioIo::new(Box::new(TlsConnector::from(config).connect(name, tcp).await?) as Box<dyn Io>)
+                    Stream::secured(TlsConnector::from(config).connect(name, tcp).await?, None, listed)
                 }
-            })
+            }))
         }
     });
     endpoint
@@ -68,10 +71,6 @@ pub async fn connect(
         .await
         .map_err(|error| ChannelError::Connect { address, reason: explain(&error) })
 }
-
-/// A byte stream of either kind.
-trait Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send {}
-impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send> Io for T {}
 
 fn explain(error: &dyn std::error::Error) -> String {
     let mut last = error.to_string();

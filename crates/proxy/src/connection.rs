@@ -13,7 +13,7 @@ use tokio::{net::TcpStream, time::timeout};
 use weft_routing::{ConnectionView, FilterChain, HttpConfig, NetworkFilter};
 
 use crate::{
-    drain,
+    connections, drain,
     http::{
         h1::{self, io::Io, server::Settings},
         h2, request, runner,
@@ -106,6 +106,7 @@ async fn open(
         return None;
     };
     let local = stream.local_addr().ok()?;
+    let listed = connections::opened(true, local, remote);
     let redirected = (accepting.use_original_dst || accepting.original_dst)
         .then(|| original_dst(&stream, local))
         .flatten();
@@ -189,6 +190,7 @@ async fn open(
     };
     let mut peer = Peer::new(&worker, role, listener, chain, meters);
     peer.slot = Some(slot);
+    peer.listed = listed;
     peer.direct = direct;
     peer.local = local;
     peer.destination = destination;
@@ -239,7 +241,12 @@ fn is_admitted(peer: &Rc<Peer>, chain: &FilterChain) -> bool {
 
 fn settings(peer: &Peer, config: &Arc<HttpConfig>) -> Settings {
     let worker = &peer.worker;
-    Settings { worker: Rc::clone(worker), drain: Rc::clone(&peer.drain), bounds: worker.bounds.of(config) }
+    Settings {
+        worker: Rc::clone(worker),
+        drain: Rc::clone(&peer.drain),
+        bounds: worker.bounds.of(config),
+        expires: peer.expires,
+    }
 }
 
 /// Whatever is not HTTP/1.

@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use weft_link::{
-    Bin, Buckets, CELLS_MAX, Cell, Health, Hello, Kept, Leave, LinkClient, Locality, Port, Up, down,
+    Bin, Buckets, CELLS_MAX, CONNECTIONS_MAX, Cell, Connection, Connections, Health, Hello, Kept, Leave,
+    LinkClient, Locality, Port, Up, down,
 };
 use weft_telemetry::{Increment, buckets};
 
@@ -22,6 +23,7 @@ use crate::{
     certificates::{Identity, connect},
     config::{Control, Node, VERSION},
     config_feed::ConfigFeed,
+    connections,
     worker::{Command, Mailbox},
 };
 
@@ -37,6 +39,8 @@ const ALONE_INTERVAL: Duration = Duration::from_secs(60);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that may wait for their acknowledgement; beyond it nothing new is numbered, it gathers instead.
 const UNACKED_MAX: usize = 1024;
+/// Of connections, for one question: 100,000.
+const PAGES_MAX: usize = 250;
 /// Windows that gather while there is no control plane: six hours.
 const PENDING_WINDOWS_MAX: usize = 2160;
 /// How long a leaving proxy waits for its last figures to be durable.
@@ -112,7 +116,7 @@ impl Link {
     async fn connected(&self, outbox: &mut Outbox) -> Result<End, String> {
         let credentials = self.identity.ready().await;
         let channel = connect(&self.control, &credentials).await.map_err(|error| error.to_string())?;
-        let (sender, receiver) = mpsc::channel::<Up>(UNACKED_MAX + 16);
+        let (sender, receiver) = mpsc::channel::<Up>(UNACKED_MAX + PAGES_MAX + 16);
         let send =
             |message: Up| sender.try_send(message).map_err(|_| "the control plane does not read".to_owned());
         let mut app = self.app.clone();
@@ -140,6 +144,12 @@ impl Link {
             tokio::select! {
                 message = down.message() => match message {
                     Ok(Some(message)) => {
+                        if let Some(down::Message::ListConnections(asked)) = &message.message {
+                            connections::remember(Duration::from_secs(asked.remember_seconds.into()));
+                            for page in pages(asked.id, credentials.svid.id().as_str()) {
+                                send(page.into())?;
+                            }
+                        }
                         if let Some(reason) = self.on_down(message.message, outbox) {
                             return Ok(End::Closed(reason));
                         }
@@ -189,8 +199,10 @@ impl Link {
             Some(down::Message::Ack(ack)) => outbox.acknowledged(ack.start_unix, ack.sequence),
             Some(down::Message::Welcome(welcome)) => self.identity.set_bundle(&welcome.bundle_pem),
             Some(down::Message::Bundle(bundle)) => self.identity.set_bundle(&bundle.bundle_pem),
+            Some(down::Message::Crl(crl)) => self.identity.set_crl(crl),
             Some(down::Message::Refused(refused)) => return Some(refused.reason),
-            None => {} // of a newer control plane
+            // Answered, or of a newer control plane.
+            Some(down::Message::ListConnections(_)) | None => {}
         }
         None
     }
@@ -241,6 +253,41 @@ fn interval_after(cells: usize) -> Duration {
 
 fn health(app: AppHealth) -> Health {
     Health { status: app.as_str().to_owned() }
+}
+
+/// The process's connections, as they are told. Of very many, those that there is room for.
+fn pages(id: u64, identity: &str) -> Vec<Connections> {
+    let (all, mut missed) = connections::list();
+    let told = all.len().min(PAGES_MAX * CONNECTIONS_MAX);
+    missed += u64::try_from(all.len() - told).unwrap_or(u64::MAX);
+    let page = |connections: &[connections::Connection]| Connections {
+        id,
+        identity: identity.to_owned(),
+        connections: connections.iter().map(told_of).collect(),
+        ..Connections::default()
+    };
+    let mut pages: Vec<_> = all[..told].chunks(CONNECTIONS_MAX).map(page).collect();
+    if pages.is_empty() {
+        pages.push(page(&[]));
+    }
+    if let Some(last) = pages.last_mut() {
+        (last.last, last.missed) = (true, missed);
+    }
+    pages
+}
+
+fn told_of(one: &connections::Connection) -> Connection {
+    Connection {
+        local: one.local.to_string(),
+        remote: one.remote.to_string(),
+        accepted: one.accepted,
+        version: one.tls.version.into(),
+        cipher: one.tls.cipher.into(),
+        group: one.tls.group.into(),
+        peer: one.peer.as_deref().unwrap_or_default().to_owned(),
+        opened_unix: one.opened.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        closed: one.closed,
+    }
 }
 
 enum End {

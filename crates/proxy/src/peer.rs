@@ -7,6 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     rc::Rc,
     sync::Arc,
+    time::Instant,
 };
 
 use http::HeaderValue;
@@ -20,11 +21,13 @@ use weft_wire::proxy_protocol::Addresses;
 
 use crate::{
     access_log::AccessLog,
+    connections::Listed,
     drain::Drain,
     live::{ClusterLabels, Live},
     meters::ListenerMeters,
     overload::connections::Slot,
     series::Counted,
+    trials::UNKNOWN_CALLER,
     worker::{Direction, Role, Worker},
 };
 
@@ -41,6 +44,8 @@ pub struct Peer {
     pub server_name: Option<String>,
     /// The verified SPIFFE id.
     pub principal: Option<String>,
+    /// The end of the certificate that says so: whoever has a newer one is asked to come with that.
+    pub expires: Option<Instant>,
     /// `NS/NAME` of the verified caller, else empty.
     caller: Rc<str>,
     pub tls: &'static str,
@@ -55,6 +60,8 @@ pub struct Peer {
     pub open_requests: Rc<Cell<u32>>,
     /// Its place among the open connections, for as long as anything of it lives.
     pub slot: Option<Slot>,
+    /// Its entry in the process's list.
+    pub listed: Option<Listed>,
     /// Of HTTP, once it is known.
     pub protocol: Cell<&'static str>,
     /// The connection says that it is a check of a TCP service.
@@ -91,6 +98,7 @@ impl Peer {
             destination: nowhere,
             server_name: None,
             principal: None,
+            expires: None,
             caller: worker.series.borrow_mut().caller(""),
             tls: "none",
             tls_version: "",
@@ -104,6 +112,7 @@ impl Peer {
             meters,
             open_requests: Rc::default(),
             slot: None,
+            listed: None,
             protocol: Cell::new("HTTP/1.1"),
             checks_only: false,
             listener: Arc::clone(&listener.name),
@@ -160,13 +169,16 @@ impl Peer {
 
     /// The chain's network policies, before a byte goes on.
     pub fn admitted(&self, chain: &FilterChain) -> bool {
-        for shadow in chain.network_rbac.iter().filter_map(|filter| filter.shadow.as_ref()) {
-            self.on_shadow(shadow, &self.policy_input(None));
+        let permitted = self.permitted(chain);
+        if permitted {
+            for shadow in chain.network_rbac.iter().filter_map(|filter| filter.shadow.as_ref()) {
+                self.on_trial(shadow, &self.policy_input(None));
+            }
         }
-        self.permitted(chain)
+        permitted
     }
 
-    /// The same of a connection for which rules that are only tried out had their say.
+    /// The same without a word of rules on trial.
     fn permitted(&self, chain: &FilterChain) -> bool {
         chain.network_rbac.iter().all(|filter| {
             let input = self.policy_input(None);
@@ -220,17 +232,28 @@ impl Peer {
         (self.destination != self.local).then_some(self.destination)
     }
 
-    /// Rules that are only tried out: what they would refuse is counted and logged.
+    /// Rules on trial: what passes and they would refuse is counted by policy and caller.
     #[cold]
-    pub fn on_shadow(&self, rules: &Rbac, input: &authorize::PolicyInput<'_>) {
-        let verdict = authorize::decide(rules, input);
-        let policy = verdict.policy_name().unwrap_or("none");
-        if !verdict.allow {
-            self.worker.shard.borrow_mut().add(self.meters.shadow_denied, 1);
+    pub fn on_trial(&self, rules: &Rbac, input: &authorize::PolicyInput<'_>) {
+        let policies = authorize::would_refuse(rules, input);
+        if policies.is_empty() {
+            return;
         }
-        if !verdict.allow || verdict.policy.is_some() {
-            let principal = self.principal.as_deref().unwrap_or("");
-            tracing::info!(remote = %self.remote(), principal, policy, allow = verdict.allow, "audit");
+        let worker = &self.worker;
+        let caller = match (&*self.caller, self.principal.as_deref()) {
+            ("", None) => UNKNOWN_CALLER,
+            // Of other trust domains, whose names need not be as ours.
+            ("", Some(principal)) => principal,
+            (caller, _) => caller,
+        };
+        let mut trials = worker.trials.borrow_mut();
+        let mut shard = worker.shard.borrow_mut();
+        shard.add(self.meters.shadow_denied, 1);
+        for policy in policies {
+            shard.add(trials.counter(&worker.settings.registry, policy, caller), 1);
+            if let Some(left_out) = trials.line(worker.clock()) {
+                tracing::info!(remote = %self.remote(), caller, policy, left_out, "on trial: would be denied");
+            }
         }
     }
 

@@ -333,11 +333,11 @@ fn admin_token(state: &Path) -> Result<Arc<str>, ProxyError> {
 
 /// Tells the workers what they don't know yet; returns what they know.
 fn send_credentials(identity: &Identity, workers: &[Mailbox], sent: u64) -> u64 {
-    let Some(credentials) = identity.credentials().filter(|now| now.generation != sent) else { return sent };
+    let Some(credentials) = identity.credentials().filter(|now| now.revision != sent) else { return sent };
     for worker in workers {
         worker.send(Command::Credentials(Arc::clone(&credentials)));
     }
-    credentials.generation
+    credentials.revision
 }
 
 async fn forward_credentials(identity: Identity, workers: Vec<Mailbox>, mut sent: u64) {

@@ -36,6 +36,7 @@ use crate::{
     panics,
     series::KnownSeries,
     tls_server::ServerConfigs,
+    trials::Trials,
     udp,
 };
 
@@ -67,6 +68,7 @@ pub struct Worker {
     pub shard: RefCell<Shard>,
     pub window: RefCell<Window>,
     pub series: RefCell<KnownSeries>,
+    pub trials: RefCell<Trials>,
     /// Streams that wait for something to move.
     pub streams: RefCell<Streams>,
     drains: [Rc<Drain>; 2],
@@ -93,6 +95,7 @@ impl Worker {
             shard: RefCell::new(settings.registry.shard()),
             window: RefCell::new(Window::new(SERIES_MAX)),
             series: RefCell::default(),
+            trials: RefCell::default(),
             streams: RefCell::default(),
             drains: Default::default(),
             handshakes: Crowd::new(HANDSHAKES_MAX),

@@ -112,13 +112,19 @@ fn svid(credentials: &Credentials) -> X509SvidResponse {
             bundle: roots(credentials),
             hint: String::new(),
         }],
+        crl: crl(credentials),
         ..X509SvidResponse::default()
     }
 }
 
 fn bundles(credentials: &Credentials) -> X509BundlesResponse {
     let id = credentials.bundle.trust_domain().uri();
-    X509BundlesResponse { bundles: HashMap::from([(id, roots(credentials))]), crl: Vec::new() }
+    X509BundlesResponse { bundles: HashMap::from([(id, roots(credentials))]), crl: crl(credentials) }
+}
+
+fn crl(credentials: &Credentials) -> Vec<Vec<u8>> {
+    let lists = credentials.bundle.crl().map(|crl| crl.lists()).unwrap_or_default();
+    lists.iter().map(|list| list.der.clone()).collect()
 }
 
 fn roots(credentials: &Credentials) -> Vec<u8> {

@@ -171,6 +171,8 @@ async fn refusals_and_answers_of_the_proxy() {
     let denied = get(pair.outbound, "be", "/secret").await;
     status(&denied, 403);
     assert!(!denied.contains("AccessPolicy"), "{denied}");
+    let id = denied.lines().find_map(|line| line.strip_prefix("x-request-id: "));
+    assert!(id.is_some_and(|id| id.trim_end().len() == 36), "{denied}");
     // A path that only looks allowed is judged by what it means.
     status(&get(pair.outbound, "be", "/open/../secret").await, 403);
     status(&get(pair.outbound, "nobody", "/").await, 404);

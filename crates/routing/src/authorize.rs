@@ -67,19 +67,46 @@ impl Lean {
     }
 }
 
+/// What refuses where no policy fits.
+pub const NO_POLICY: &str = "none";
+
 /// The first policy that fits decides.
 pub fn decide<'a>(rbac: &'a Rbac, input: &PolicyInput<'_>) -> Verdict<'a> {
-    let lean = match rbac.action {
-        RbacAction::Allow => Lean::NoMatch,
-        RbacAction::Deny | RbacAction::Log => Lean::Match,
-    };
-    let policy = rbac.policies.iter().find(|policy| fits(policy, input, lean));
+    let policy = fitting(rbac, input).next();
     let allow = match rbac.action {
         RbacAction::Allow => policy.is_some(),
         RbacAction::Deny => policy.is_none(),
         RbacAction::Log => true,
     };
     Verdict { allow, policy }
+}
+
+/// The objects whose policies would refuse this, for rules on trial, each once. Of those that deny every one that
+/// fits; where none of those that allow fits, the only one there is, or [`NO_POLICY`].
+pub fn would_refuse<'a>(rbac: &'a Rbac, input: &PolicyInput<'_>) -> Vec<&'a str> {
+    // Rules of one object stand side by side: policies are in the order of their names.
+    let objects = |policies: &mut dyn Iterator<Item = &'a Policy>| {
+        let mut names: Vec<&str> = policies.map(Policy::object).collect();
+        names.dedup();
+        names
+    };
+    match rbac.action {
+        RbacAction::Log => Vec::new(),
+        RbacAction::Deny => objects(&mut fitting(rbac, input)),
+        RbacAction::Allow if decide(rbac, input).allow => Vec::new(),
+        RbacAction::Allow => match objects(&mut rbac.policies.iter())[..] {
+            [only] => vec![only],
+            _ => vec![NO_POLICY],
+        },
+    }
+}
+
+fn fitting<'a>(rbac: &'a Rbac, input: &PolicyInput<'_>) -> impl Iterator<Item = &'a Policy> {
+    let lean = match rbac.action {
+        RbacAction::Allow => Lean::NoMatch,
+        RbacAction::Deny | RbacAction::Log => Lean::Match,
+    };
+    rbac.policies.iter().filter(move |policy| fits(policy, input, lean))
 }
 
 fn fits(policy: &Policy, input: &PolicyInput<'_>, lean: Lean) -> bool {

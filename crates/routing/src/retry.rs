@@ -38,24 +38,30 @@ impl RetryOn {
         RetryOn(Self::CONNECT_FAILURE.0 | Self::REFUSED_STREAM.0 | Self::RESET_BEFORE_REQUEST.0);
 
     /// Envoy's words.
+    const WORDS: [(&str, RetryOn); 14] = [
+        ("5xx", Self::STATUS_5XX),
+        ("gateway-error", Self::GATEWAY_ERROR),
+        ("reset", Self::RESET),
+        ("reset-before-request", Self::RESET_BEFORE_REQUEST),
+        ("connect-failure", Self::CONNECT_FAILURE),
+        ("retriable-4xx", Self::RETRIABLE_4XX),
+        ("refused-stream", Self::REFUSED_STREAM),
+        ("retriable-status-codes", Self::STATUS_CODES),
+        ("cancelled", Self::GRPC_CANCELLED),
+        ("deadline-exceeded", Self::GRPC_DEADLINE_EXCEEDED),
+        ("internal", Self::GRPC_INTERNAL),
+        ("resource-exhausted", Self::GRPC_RESOURCE_EXHAUSTED),
+        ("unavailable", Self::GRPC_UNAVAILABLE),
+        ("envoy-ratelimited", Self::RATE_LIMITED),
+    ];
+
     pub fn word(word: &str) -> Option<RetryOn> {
-        Some(match word {
-            "5xx" => Self::STATUS_5XX,
-            "gateway-error" => Self::GATEWAY_ERROR,
-            "reset" => Self::RESET,
-            "reset-before-request" => Self::RESET_BEFORE_REQUEST,
-            "connect-failure" => Self::CONNECT_FAILURE,
-            "retriable-4xx" => Self::RETRIABLE_4XX,
-            "refused-stream" => Self::REFUSED_STREAM,
-            "retriable-status-codes" => Self::STATUS_CODES,
-            "cancelled" => Self::GRPC_CANCELLED,
-            "deadline-exceeded" => Self::GRPC_DEADLINE_EXCEEDED,
-            "internal" => Self::GRPC_INTERNAL,
-            "resource-exhausted" => Self::GRPC_RESOURCE_EXHAUSTED,
-            "unavailable" => Self::GRPC_UNAVAILABLE,
-            "envoy-ratelimited" => Self::RATE_LIMITED,
-            _ => return None,
-        })
+        Self::WORDS.iter().find(|(known, _)| *known == word).map(|(_, on)| *on)
+    }
+
+    /// Its words, in Envoy's order.
+    pub fn words(self) -> Vec<&'static str> {
+        Self::WORDS.iter().filter(|(_, on)| self.has(*on)).map(|(word, _)| *word).collect()
     }
 
     pub fn has(self, other: RetryOn) -> bool {

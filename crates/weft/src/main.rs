@@ -49,8 +49,11 @@ enum Command {
     Status(commands::questions::StatusArgs),
     Stat(commands::questions::StatArgs),
     Edges(commands::questions::EdgesArgs),
+    Prove(commands::prove::ProveArgs),
+    Explain(commands::explain::ExplainArgs),
     Identity(commands::identity::IdentityArgs),
     Bootstrap(commands::bootstrap::BootstrapArgs),
+    Audit(commands::audit::AuditArgs),
     Completion(commands::misc::CompletionArgs),
     Version(commands::misc::VersionArgs),
     /// One of the demo's small services (started by `weft demo`).
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
     };
     init_log(&cli.log);
     commands::follow_parent();
+    commands::keep_memory_private();
     let outcome = match cli.command {
         Command::Proxy(args) => commands::proxy::run(args),
         Command::Agent(args) => commands::proxy::run_agent(args),
@@ -97,7 +101,10 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(args) => commands::questions::status(args).await,
         Command::Stat(args) => commands::questions::stat(args).await,
         Command::Edges(args) => commands::questions::edges(args).await,
+        Command::Prove(args) => commands::prove::run(args).await,
+        Command::Explain(args) => commands::explain::run(args).await,
         Command::Identity(args) => commands::identity::run(args).await,
+        Command::Audit(args) => commands::audit::run(args).await,
         Command::Bootstrap(args) => commands::bootstrap::run(args).await,
         Command::Service(args) => commands::demo::service::run(args).await,
         // The other commands own their threads and were taken in `main`.

@@ -60,6 +60,8 @@ pub(crate) enum Need {
     Known,
     /// To read everywhere: the answer is about all namespaces.
     ReadAll,
+    /// To operate the whole mesh: what is not written anywhere, but not for everybody's eyes.
+    OperateAll,
     Admin,
     /// It depends on the kind, the namespace and the verb: [`objects`].
     Objects,
@@ -94,13 +96,20 @@ pub(crate) const ROUTES: &[Route] = &[
     route("/query/v1/edges", Need::ReadAll, Need::Admin),
     route("/query/v1/status", Need::ReadAll, Need::Admin),
     route("/query/v1/check", Need::ReadAll, Need::Admin),
+    route("/query/v1/explain", Need::ReadAll, Need::Admin),
     // What members trust is no secret.
     route("/query/v1/bundle", Need::Known, Need::Admin),
+    // Who talks with whom, by address and identity; asking makes the proxies remember for a while.
+    route("/query/v1/connections", Need::OperateAll, Need::OperateAll),
     // Who makes a join token makes an identity.
     route("/query/v1/token", Need::Admin, Need::Admin),
     route("/access/v1/users", Need::Admin, Need::Admin),
     route("/access/v1/users/*", Need::Admin, Need::Admin),
+    route("/audit/v1/entries", Need::Admin, Need::Admin),
     route("/audit/v1/verify", Need::Admin, Need::Admin),
+    // Who is certified is no secret to those who may see the whole mesh; to take it back is.
+    route("/identity/v1/certificates", Need::ReadAll, Need::Admin),
+    route("/identity/v1/revocations", Need::ReadAll, Need::Admin),
 ];
 
 /// The entry of a path, given as its segments.
@@ -133,6 +142,8 @@ pub(crate) fn permit(caller: &Caller, method: &Method, segments: &[&str]) -> Res
         Need::Known => Ok(()),
         Need::ReadAll if caller.namespaces.is_none() => Ok(()),
         Need::ReadAll => Err(refuse(caller, "ask about all namespaces, which this answer would show")),
+        Need::OperateAll if caller.role >= Role::Operator && caller.namespaces.is_none() => Ok(()),
+        Need::OperateAll => Err(refuse(caller, "do that; it takes the role operator for the whole mesh")),
         Need::Admin => Err(refuse(caller, "do that; it takes the role admin for the whole mesh")),
         Need::Objects => objects(caller, reads, &Target::parse(segments)?),
     }

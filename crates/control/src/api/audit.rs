@@ -10,6 +10,7 @@
 //! second, so that knocking cannot fill the disk; the next line says how many were left out.
 
 mod chain;
+mod list;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -25,6 +26,7 @@ use crate::clock;
 use crate::files;
 use chain::Head;
 pub use chain::{Verified, verify};
+pub(crate) use list::{Asked, Listed, list};
 
 /// The log's name in the state directory; older files are `audit.1.jsonl` (the newest of them) and so on.
 pub(crate) const AUDIT_FILE: &str = "audit.jsonl";

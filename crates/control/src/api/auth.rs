@@ -42,6 +42,18 @@ impl Peer {
             Peer::Tcp { remote, .. } => remote.to_string(),
         }
     }
+
+    /// The address of whoever shows a secret; the owner shows none.
+    pub(crate) fn shows(self, headers: &HeaderMap) -> Option<IpAddr> {
+        match self {
+            Peer::Tcp { remote, certificate, .. }
+                if certificate.is_some() || headers.contains_key(header::AUTHORIZATION) =>
+            {
+                Some(remote.ip())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// The names and secrets that requests are held against.

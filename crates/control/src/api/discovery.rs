@@ -178,6 +178,7 @@ fn categories(info: &KindInfo) -> Vec<&'static str> {
     match info.kind {
         Kind::Service => vec!["all"],
         _ if info.ours => vec!["weft"],
+        _ if info.group.ends_with(".smi-spec.io") => vec!["smi"],
         _ if !info.group.is_empty() => vec!["gateway-api"],
         _ => Vec::new(),
     }

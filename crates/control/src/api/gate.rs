@@ -2,19 +2,21 @@
 //! it down; then the part that answers.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::body::Body;
+use axum::extract::Query as Params;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::access::{self, Caller};
 use super::audit::{self, Entry};
 use super::auth::Peer;
 use super::status::{Status, json_response};
-use super::{Api, routes, users};
+use super::{Api, identities, routes, users};
 
 /// Answers one request, whatever it is.
 pub(crate) async fn answer(api: Arc<Api>, peer: Peer, request: Request<Body>) -> Response {
@@ -29,10 +31,20 @@ pub(crate) async fn answer(api: Arc<Api>, peer: Peer, request: Request<Body>) ->
         return health(&api, path).await;
     }
     let who = match api.auth.who(peer, request.headers(), &api.users, SystemTime::now()).await {
-        Ok(who) => who,
+        Ok(who) => {
+            peer.shows(request.headers()).into_iter().for_each(|source| api.guesses.right(source));
+            who
+        }
         Err(why) => {
-            refused(&api, "unknown", peer, &request, StatusCode::UNAUTHORIZED, why);
-            return Status::unauthorized(why).into_response();
+            let wait =
+                peer.shows(request.headers()).and_then(|source| api.guesses.wrong(source, Instant::now()));
+            let status = wait.map_or_else(|| Status::unauthorized(why), Status::too_many_requests);
+            refused(&api, "unknown", peer, &request, status.code, why);
+            let mut response = status.into_response();
+            if let Some(wait) = wait {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs()));
+            }
+            return response;
         }
     };
     let decoded = match percent_decode_str(path).decode_utf8() {
@@ -52,7 +64,9 @@ pub(crate) async fn answer(api: Arc<Api>, peer: Peer, request: Request<Body>) ->
     match segments.as_slice() {
         ["query" | "prometheus", ..] => query(&api, &who, peer, request).await,
         ["access", ..] => of_users(&api, &who, peer, &segments, request).await,
+        ["identity", ..] => of_identities(&api, &who, peer, &segments, request).await,
         ["audit", "v1", "verify"] => verified(&api, request.method()).await,
+        ["audit", "v1", "entries"] => listed(&api, request.method(), request.uri()).await,
         _ => routes::answer(&api, &who.name, peer, &segments, request).await,
     }
 }
@@ -87,14 +101,43 @@ async fn of_users(
     request: Request<Body>,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let (object, answer) =
-        users::answer(&api.users, &parts.method, segments, routes::json_body(&parts, body)).await;
-    if !matches!(parts.method, Method::GET | Method::HEAD) {
+    let answered = users::answer(&api.users, &parts.method, segments, routes::json_body(&parts, body)).await;
+    written_down(api, who, peer, &parts.method, answered)
+}
+
+async fn of_identities(
+    api: &Api,
+    who: &Caller,
+    peer: Peer,
+    segments: &[&str],
+    request: Request<Body>,
+) -> Response {
+    let (parts, body) = request.into_parts();
+    let asked = identities::Asked {
+        store: api.objects.store.as_ref(),
+        trust_domain: &api.objects.trust_domain,
+        who: &who.name,
+        method: &parts.method,
+        uri: &parts.uri,
+    };
+    let answered = identities::answer(asked, segments, routes::json_body(&parts, body)).await;
+    written_down(api, who, peer, &parts.method, answered)
+}
+
+/// The answer, once a change has its line.
+fn written_down(
+    api: &Api,
+    who: &Caller,
+    peer: Peer,
+    method: &Method,
+    (object, answer): (String, Result<(StatusCode, Value), Status>),
+) -> Response {
+    if !matches!(*method, Method::GET | Method::HEAD) {
         let (code, reason) = match &answer {
             Ok((code, _)) => (*code, ""),
             Err(status) => (status.code, status.reason),
         };
-        done(api, who, peer, &parts.method, &object, code, reason);
+        done(api, who, peer, method, &object, code, reason);
     }
     match answer {
         Ok((code, value)) => json_response(code, &value),
@@ -113,6 +156,26 @@ async fn verified(api: &Api, method: &Method) -> Response {
     let found = found.map_err(anyhow::Error::from).flatten();
     match found.and_then(|found| Ok(serde_json::to_value(found)?)) {
         Ok(value) => json_response(StatusCode::OK, &value),
+        Err(error) => Status::internal(format!("{error:#}")).into_response(),
+    }
+}
+
+/// Who did what: `/audit/v1/entries`.
+async fn listed(api: &Api, method: &Method, uri: &Uri) -> Response {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Status::method_not_allowed().into_response();
+    }
+    let asked = Params::<audit::Asked>::try_from_uri(uri).map_err(|error| error.body_text());
+    let wanted = match asked.and_then(|Params(asked)| asked.read(SystemTime::now())) {
+        Ok(wanted) => wanted,
+        Err(why) => return Status::bad_request(why).into_response(),
+    };
+    let state = api.state.clone();
+    let found = tokio::task::spawn_blocking(move || audit::list(&state, &wanted)).await;
+    match found.map_err(anyhow::Error::from).and_then(|found| Ok(found?)) {
+        Ok(audit::Listed { entries, more }) => {
+            json_response(StatusCode::OK, &json!({"entries": entries, "more": more}))
+        }
         Err(error) => Status::internal(format!("{error:#}")).into_response(),
     }
 }

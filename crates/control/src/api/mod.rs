@@ -13,6 +13,8 @@ mod certificate;
 mod computed;
 mod discovery;
 mod gate;
+mod guesses;
+mod identities;
 mod kubeconfig;
 mod listen;
 mod managed;
@@ -47,6 +49,7 @@ use audit::Audit;
 use auth::Auth;
 use certificate::ServingCertificate;
 use computed::Sight;
+use guesses::Guesses;
 use objects::Objects;
 use pages::Pages;
 use users::Users;
@@ -60,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) state: PathBuf,
     pub(crate) advertise: Option<IpAddr>,
     pub(crate) trust_domain: String,
+    pub(crate) audit: Arc<Audit>,
     /// The questions, under `/query/v1`.
     pub(crate) query: axum::Router,
     pub(crate) sight: Sight,
@@ -71,8 +75,9 @@ pub(crate) struct Api {
     pages: Pages,
     sight: Arc<Sight>,
     auth: Auth,
+    guesses: Guesses,
     users: Users,
-    audit: Audit,
+    audit: Arc<Audit>,
     state: PathBuf,
     certificate: ServingCertificate,
     query: axum::Router,
@@ -93,6 +98,7 @@ pub fn serve(
         state: core.config.state.clone(),
         advertise: core.config.advertise,
         trust_domain: core.trust_domain.clone(),
+        audit: core.audit.clone(),
         query: crate::query::router(core.clone()),
         sight: Sight {
             snapshot: core.snapshot.clone(),
@@ -122,7 +128,8 @@ pub(crate) fn serve_parts(
         pages: Pages::default(),
         sight: Arc::new(parts.sight),
         auth,
-        audit: Audit::open(&parts.state)?,
+        guesses: Guesses::default(),
+        audit: parts.audit,
         certificate,
         query: parts.query,
         address,

@@ -122,6 +122,15 @@ impl Status {
         status
     }
 
+    /// A guesser is to wait.
+    pub(crate) fn too_many_requests(wait: std::time::Duration) -> Status {
+        Status::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "TooManyRequests",
+            format!("too many wrong tokens from this address: try again in {} s", wait.as_secs()),
+        )
+    }
+
     pub(crate) fn bad_request(message: impl Into<String>) -> Status {
         Status::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }

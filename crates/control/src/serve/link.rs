@@ -16,11 +16,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use weft_identity::SpiffeId;
 use weft_link::{
-    Ack, Buckets, CELLS_MAX, Down, Hello, JoinRequest, JoinResponse, LinkService, RenewRequest, Up, Welcome,
-    up,
+    Ack, Buckets, CELLS_MAX, Down, Hello, JoinRequest, JoinResponse, LinkService, RenewRequest, SignedList,
+    Up, Welcome, up,
 };
 
 use super::Caller;
+use crate::api::audit::Entry;
 use crate::authority::Refusal;
 use crate::core::Core;
 use crate::leases::{Hold, LEASE};
@@ -71,6 +72,12 @@ impl Link {
         Link { core, joins, shutdown }
     }
 
+    /// Writes down what left this house.
+    fn given(&self, who: &str, caller: &Caller, id: &str, issued: &weft_identity::Issued) {
+        let object = format!("certificate {} of {id}", issued.serial_hex);
+        self.core.audit.change(&entry(who, caller, "issue", &object, 200, ""), SystemTime::now());
+    }
+
     fn answer(&self, issued: weft_identity::Issued) -> Response<JoinResponse> {
         let bundle = self.core.authority.bundle();
         Response::new(JoinResponse {
@@ -80,9 +87,15 @@ impl Link {
         })
     }
 
-    fn refuse(&self, what: &'static str, who: &str, refusal: &Refusal) -> Status {
+    fn refuse(&self, what: &'static str, who: &str, caller: &Caller, refusal: &Refusal) -> Status {
         self.core.counters.count(what, refusal.label());
         tracing::warn!(what, who, reason = refusal.label(), "{refusal}");
+        let code = if matches!(refusal, Refusal::Store(_)) { 503 } else { 403 };
+        let by = caller.id.as_ref().map_or("unknown", |id| id.as_str());
+        let object = format!("certificate of {who}");
+        self.core
+            .audit
+            .refusal(&entry(by, caller, "issue", &object, code, refusal.label()), SystemTime::now());
         match refusal {
             Refusal::Store(_) => Status::unavailable(refusal.to_string()),
             _ => Status::permission_denied(refusal.to_string()),
@@ -103,11 +116,31 @@ impl Link {
     }
 }
 
+fn entry<'a>(
+    who: &'a str,
+    caller: &Caller,
+    verb: &'a str,
+    object: &'a str,
+    result: u16,
+    reason: &'a str,
+) -> Entry<'a> {
+    let peer = caller.from.map_or_else(String::new, |from| from.to_string());
+    Entry { who, peer, verb, object, result, reason, revision: None }
+}
+
 /// The caller's identity; without one there is nothing to say.
-fn member(extensions: &http::Extensions) -> Result<(SpiffeId, Option<SystemTime>), Status> {
+fn member(extensions: &http::Extensions) -> Result<(SpiffeId, Caller), Status> {
     let caller = extensions.get::<Caller>().cloned().unwrap_or_default();
-    let id = caller.id.ok_or_else(|| Status::unauthenticated("no client certificate: join first"))?;
-    Ok((id, caller.expires))
+    let id = caller.id.clone();
+    let id = id.ok_or_else(|| Status::unauthenticated("no client certificate: join first"))?;
+    Ok((id, caller))
+}
+
+/// What is revoked, as members read it.
+fn told(crl: &weft_identity::Crl) -> weft_link::Crl {
+    let lists = crl.lists().iter();
+    let lists = lists.map(|list| SignedList { crl_der: list.der.clone(), issuer_der: list.issuer.to_vec() });
+    weft_link::Crl { lists: lists.collect() }
 }
 
 #[tonic::async_trait]
@@ -115,6 +148,7 @@ impl LinkService for Link {
     type ConnectStream = ReceiverStream<Result<Down, Status>>;
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinResponse>, Status> {
+        let caller = request.extensions().get::<Caller>().cloned().unwrap_or_default();
         let wanted = request.into_inner();
         let who = format!("{}/{}", wanted.namespace, wanted.service);
         let free = self.joins.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take(Instant::now());
@@ -124,32 +158,39 @@ impl LinkService for Link {
         }
         let asked = (wanted.namespace.as_str(), wanted.service.as_str());
         let now = SystemTime::now();
+        let asker = caller.asker();
         let joined = self.core.authority.join(
             self.core.store.as_ref(),
             asked,
             &wanted.token,
             &wanted.csr_der,
-            now,
-            self.ttl(),
+            &asker,
+            (now, self.ttl()),
         );
         match joined.await {
             Ok(issued) => {
                 self.core.counters.count("joined", "token");
                 tracing::info!(who, serial = issued.serial_hex, "joined");
+                self.given(&format!("join token for {who}"), &caller, &who, &issued);
                 Ok(self.answer(issued))
             }
-            Err(refusal) => Err(self.refuse("join_refused", &who, &refusal)),
+            Err(refusal) => Err(self.refuse("join_refused", &who, &caller, &refusal)),
         }
     }
 
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<JoinResponse>, Status> {
-        let (id, _) = member(request.extensions())?;
+        let (id, caller) = member(request.extensions())?;
         if id.namespace().is_none() {
             return Err(Status::permission_denied(format!("{id} is no service's identity")));
         }
-        match self.core.authority.sign(&request.get_ref().csr_der, &id, SystemTime::now(), self.ttl()) {
-            Ok(issued) => Ok(self.answer(issued)),
-            Err(refusal) => Err(self.refuse("renew_refused", id.as_str(), &refusal)),
+        let (store, csr_der) = (self.core.store.as_ref(), &request.get_ref().csr_der);
+        let (asker, now) = (caller.asker(), SystemTime::now());
+        match self.core.authority.renew(store, csr_der, &id, &asker, now, self.ttl()).await {
+            Ok(issued) => {
+                self.given(id.as_str(), &caller, id.as_str(), &issued);
+                Ok(self.answer(issued))
+            }
+            Err(refusal) => Err(self.refuse("renew_refused", id.as_str(), &caller, &refusal)),
         }
     }
 
@@ -157,7 +198,7 @@ impl LinkService for Link {
         &self,
         request: Request<Streaming<Up>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
-        let (id, expires) = member(request.extensions())?;
+        let (id, Caller { expires, .. }) = member(request.extensions())?;
         let mut ups = request.into_inner();
         let first = tokio::time::timeout(HELLO_MAX, ups.message())
             .await
@@ -192,20 +233,32 @@ impl LinkService for Link {
         tracing::info!(workload = %name, address = hello.address, "proxy connected");
         let (downs, stream) = mpsc::channel(IN_FLIGHT_MAX * 2);
         // Before the welcome says which bundle is in force: what changes after it is told.
-        let bundles = self.core.authority.bundles();
+        let mut bundles = self.core.authority.bundles();
+        let bundle = bundles.borrow_and_update().clone();
         let welcome = Welcome {
             lease_seconds: u32::try_from(LEASE.as_secs()).unwrap_or(15),
-            bundle_pem: self.core.authority.bundle().to_pem(),
+            bundle_pem: bundle.to_pem(),
         };
         // The channel is new and empty.
         let _ = downs.try_send(Ok(welcome.into()));
+        if let Some(crl) = bundle.crl() {
+            let _ = downs.try_send(Ok(told(crl).into()));
+        }
         // An agent beside a foreign proxy counts nothing.
         let counts = matches!(hello.kind.as_str(), "" | "weft");
         if counts {
             self.core.history.opened(&name, &service, hello.started, SystemTime::now());
         }
-        let session =
-            Session { core: self.core.clone(), workload, service, counts, downs, bundles, hold: Some(hold) };
+        let session = Session {
+            core: self.core.clone(),
+            workload,
+            service,
+            counts,
+            downs,
+            bundles,
+            bundle,
+            hold: Some(hold),
+        };
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move { session.run(ups, shutdown).await });
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -232,6 +285,8 @@ struct Session {
     counts: bool,
     downs: mpsc::Sender<Result<Down, Status>>,
     bundles: watch::Receiver<weft_identity::Bundle>,
+    /// What the proxy was told of it.
+    bundle: weft_identity::Bundle,
     hold: Option<Hold>,
 }
 
@@ -239,6 +294,7 @@ impl Session {
     async fn run(mut self, mut ups: Streaming<Up>, shutdown: CancellationToken) {
         let name = self.workload.to_string();
         let mut in_flight = FuturesUnordered::new();
+        let mut questions = self.core.connections.questions();
         loop {
             tokio::select! {
                 up = ups.message(), if in_flight.len() < IN_FLIGHT_MAX => match up {
@@ -263,6 +319,9 @@ impl Session {
                         let confirmed = Duration::from_secs(kept.confirmed_unix);
                         self.core.proxies.kept(&name, SystemTime::UNIX_EPOCH.checked_add(confirmed));
                     }
+                    Ok(Some(Up { message: Some(up::Message::Connections(page)) })) => {
+                        self.core.connections.answered(&name, page);
+                    }
                     // Another hello changes nothing; what a newer proxy says is not for us.
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => break,
@@ -273,8 +332,12 @@ impl Session {
                     }
                 }
                 Ok(()) = self.bundles.changed() => {
-                    let bundle_pem = self.bundles.borrow_and_update().to_pem();
-                    if self.downs.send(Ok(weft_link::Bundle { bundle_pem }.into())).await.is_err() {
+                    if self.tell_bundle().await.is_err() {
+                        break;
+                    }
+                }
+                Ok(question) = questions.recv() => {
+                    if self.downs.send(Ok(question.into())).await.is_err() {
                         break;
                     }
                 }
@@ -288,6 +351,19 @@ impl Session {
         if self.counts && !shutdown.is_cancelled() {
             self.core.history.closed(&name, SystemTime::now());
         }
+    }
+
+    /// Roots and what is revoked change together or apart.
+    async fn tell_bundle(&mut self) -> Result<(), mpsc::error::SendError<Result<Down, Status>>> {
+        let bundle = self.bundles.borrow_and_update().clone();
+        if bundle.roots() != self.bundle.roots() {
+            self.downs.send(Ok(weft_link::Bundle { bundle_pem: bundle.to_pem() }.into())).await?;
+        }
+        if let Some(crl) = bundle.crl().filter(|crl| self.bundle.crl() != Some(crl)) {
+            self.downs.send(Ok(told(crl).into())).await?;
+        }
+        self.bundle = bundle;
+        Ok(())
     }
 
     async fn leave(&mut self) {

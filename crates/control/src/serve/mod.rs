@@ -8,7 +8,7 @@ pub mod ads;
 pub mod link;
 pub mod views;
 
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -25,7 +25,10 @@ use tower::ServiceExt as _;
 use weft_identity::Svid;
 use weft_xds::server::Peer;
 
+use crate::api::audit::Entry;
+use crate::connections;
 use crate::core::Core;
+use crate::inventory::Asker;
 use views::Views;
 
 /// How long a peer may take for the TLS handshake.
@@ -35,6 +38,8 @@ const CONNECTIONS_MAX: usize = 20_000;
 /// A silent connection is asked whether it lives, and given up when it doesn't answer.
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// For what a revoked member is told before it is cut.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Streams of one connection.
 const STREAMS_MAX: u32 = 100;
 
@@ -45,6 +50,17 @@ pub struct Caller {
     pub id: Option<weft_identity::SpiffeId>,
     /// The end of its certificate.
     pub expires: Option<SystemTime>,
+    /// The serial number of its certificate, in hex; empty without one.
+    pub serial: String,
+    /// Its address.
+    pub from: Option<SocketAddr>,
+}
+
+impl Caller {
+    /// As whoever asks for a certificate.
+    fn asker(&self) -> Asker {
+        Asker { serial: self.serial.clone(), from: self.from.map(|from| from.to_string()) }
+    }
 }
 
 /// Serves until `shutdown`.
@@ -60,7 +76,7 @@ pub fn start(
     let routes = tonic::service::Routes::new(weft_xds::server::service(source))
         .add_service(weft_link::LinkServer::new(link::Link::new(core.clone(), shutdown.clone())))
         .prepare();
-    Ok(tokio::spawn(accept(listener, tls, routes, shutdown)))
+    Ok(tokio::spawn(accept(core.clone(), listener, tls, routes, shutdown)))
 }
 
 /// The control plane's own certificate, renewed in time.
@@ -68,33 +84,44 @@ fn own_certificate(
     core: &Arc<Core>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<watch::Receiver<Arc<rustls::ServerConfig>>> {
-    let make = |core: &Core| -> anyhow::Result<(Svid, Arc<rustls::ServerConfig>)> {
+    // `None`: a new one.
+    let make = |core: &Core, svid: Option<Svid>| -> anyhow::Result<(Svid, Arc<rustls::ServerConfig>)> {
         let ttl = core.now().mesh.certificates.ttl.get();
         let addresses: Vec<IpAddr> =
             core.config.advertise.into_iter().chain([core.config.xds.ip()]).collect();
-        let svid = core.authority.own_svid(&addresses, SystemTime::now(), ttl)?;
+        let svid = match svid {
+            Some(svid) => svid,
+            None => core.authority.own_svid(&addresses, SystemTime::now(), ttl)?,
+        };
         let config =
             weft_identity::tls::server_config_optional_client(&svid, &core.authority.bundle(), &["h2"])?;
         Ok((svid, config))
     };
     let mut bundles = core.authority.bundles();
-    let (mut svid, config) = make(core).context("make the control plane's own certificate")?;
+    let (mut svid, config) = make(core, None).context("make the control plane's own certificate")?;
     let (sender, receiver) = watch::channel(config);
     let core = core.clone();
     tokio::spawn(async move {
+        note_own(&core, &svid).await;
         loop {
             let at = svid.renew_at(fastrand::f64());
             let wait = at.duration_since(SystemTime::now()).unwrap_or_default().max(Duration::from_secs(1));
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+            let kept = tokio::select! {
+                () = tokio::time::sleep(wait) => None,
                 // Who is believed has changed: new connections are to be judged by it.
-                Ok(()) = bundles.changed() => {}
+                Ok(()) = bundles.changed() => {
+                    let revoked = bundles.borrow_and_update().revokes(svid.serial_hex());
+                    (!revoked).then(|| svid.clone())
+                }
                 () = shutdown.cancelled() => return,
-            }
-            match make(&core) {
+            };
+            match make(&core, kept) {
                 Ok((renewed, config)) => {
-                    svid = renewed;
                     sender.send_replace(config);
+                    if renewed.serial_hex() != svid.serial_hex() {
+                        note_own(&core, &renewed).await;
+                    }
+                    svid = renewed;
                 }
                 Err(error) => {
                     tracing::error!(%error, "can't renew the control plane's own certificate; trying again");
@@ -106,7 +133,24 @@ fn own_certificate(
     Ok(receiver)
 }
 
+async fn note_own(core: &Core, svid: &Svid) {
+    let now = SystemTime::now();
+    core.authority.record_own(core.store.as_ref(), svid, now).await;
+    let object = format!("certificate {} of {}", svid.serial_hex(), svid.id());
+    let entry = Entry {
+        who: "control",
+        peer: String::new(),
+        verb: "issue",
+        object: &object,
+        result: 200,
+        reason: "",
+        revision: None,
+    };
+    core.audit.change(&entry, now);
+}
+
 async fn accept(
+    core: Arc<Core>,
     listener: tokio::net::TcpListener,
     tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     routes: tonic::service::Routes,
@@ -129,9 +173,9 @@ async fn accept(
         };
         let Ok(permit) = room.clone().try_acquire_owned() else { continue };
         let config = tls.borrow().clone();
-        let (routes, shutdown) = (routes.clone(), shutdown.clone());
+        let (core, routes, shutdown) = (core.clone(), routes.clone(), shutdown.clone());
         connections.spawn(async move {
-            if let Err(error) = connection(stream, config, routes, shutdown).await {
+            if let Err(error) = connection(&core, stream, config, routes, shutdown).await {
                 tracing::debug!(%error, "a connection to the xDS port ended");
             }
             drop(permit);
@@ -143,16 +187,22 @@ async fn accept(
 }
 
 async fn connection(
+    core: &Core,
     stream: TcpStream,
     config: Arc<rustls::ServerConfig>,
     routes: tonic::service::Routes,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
+    let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
     let acceptor = tokio_rustls::TlsAcceptor::from(config);
     let stream =
         timeout(HANDSHAKE_MAX, acceptor.accept(stream)).await.context("no TLS handshake in time")??;
-    let caller = caller(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
+    let mut caller = caller(stream.get_ref().1.peer_certificates().unwrap_or_default())?;
+    caller.from = Some(remote);
+    let revoked = revoked(core, caller.serial.clone());
+    let id = caller.id.as_ref().map_or("", |id| id.as_str());
+    let _held = core.connections.hold(connections::accepted(local, remote, stream.get_ref().1, id));
     let peer = Peer(caller.id.as_ref().map(|id| id.as_str().to_owned()));
     let service = routes.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(peer.clone());
@@ -169,6 +219,11 @@ async fn connection(
     tokio::pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => Ok(ended?),
+        () = revoked => {
+            core.counters.count("connection_cut", "revoked");
+            tracing::warn!(%remote, "a member's certificate is revoked: its connection is cut");
+            Ok(())
+        }
         () = shutdown.cancelled() => {
             serving.as_mut().graceful_shutdown();
             Ok(serving.await?)
@@ -176,11 +231,22 @@ async fn connection(
     }
 }
 
+/// Waits until the certificate of this serial number is revoked, and then until its holder can have heard of it: a
+/// proxy that knows does not start with it again.
+async fn revoked(core: &Core, serial: String) {
+    let mut bundles = core.authority.bundles();
+    // The sender lives as long as the core.
+    if serial.is_empty() || bundles.wait_for(|bundle| bundle.revokes(&serial)).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(LAST_WORDS).await;
+}
+
 fn caller(chain: &[rustls_pki_types::CertificateDer<'_>]) -> anyhow::Result<Caller> {
     if chain.is_empty() {
         return Ok(Caller::default());
     }
     let id = weft_identity::tls::peer_id(chain)?;
-    let expires = weft_identity::certificate::Leaf::parse(&chain[0]).ok().map(|leaf| leaf.not_after);
-    Ok(Caller { id: Some(id), expires })
+    let leaf = weft_identity::certificate::Leaf::parse(&chain[0])?;
+    Ok(Caller { id: Some(id), expires: Some(leaf.not_after), serial: leaf.serial_hex, from: None })
 }

@@ -28,7 +28,16 @@ pub fn outbound(service: &ServiceId, port: u16) -> String {
 
 /// Whose port it is, of a name by [`outbound`].
 pub fn service_of(cluster: &str) -> Option<(ServiceId, u16)> {
-    let (port, service) = cluster.strip_prefix("outbound|")?.split_once('|')?;
+    named("outbound|", cluster)
+}
+
+/// The same, of a name by [`external`].
+pub fn external_of(cluster: &str) -> Option<(ServiceId, u16)> {
+    named("external|", cluster)
+}
+
+fn named(kind: &str, cluster: &str) -> Option<(ServiceId, u16)> {
+    let (port, service) = cluster.strip_prefix(kind)?.split_once('|')?;
     let (name, namespace) = service.split_once('.')?;
     Some((ServiceId::new(namespace, name), port.parse().ok()?))
 }
@@ -114,6 +123,9 @@ mod tests {
         let be1 = ServiceId::new("shop", "be1");
         assert_eq!(outbound(&be1, 80), "outbound|80|be1.shop");
         assert_eq!(external(&be1, 443), "external|443|be1.shop");
+        assert_eq!(service_of("outbound|80|be1.shop"), Some((be1.clone(), 80)));
+        assert_eq!(external_of("external|443|be1.shop"), Some((be1.clone(), 443)));
+        assert_eq!(external_of("outbound|80|be1.shop"), None);
         assert_eq!(inbound(8080), "inbound|8080");
         assert_eq!(vip(Ipv4Addr::new(240, 240, 0, 1), 5432), "vip|240.240.0.1|5432");
         assert_eq!(grpc(&be1, "mesh.internal", 80), "be1.shop.mesh.internal:80");

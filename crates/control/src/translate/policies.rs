@@ -1,19 +1,27 @@
-//! AccessPolicies as RBAC filters before an app's port: a DENY filter where a policy denies, then an
-//! ALLOW filter, always, so that what nobody allowed is refused.
+//! Who may call an app's port, as RBAC filters before it: a DENY filter where a policy denies, then an ALLOW filter,
+//! always, so that what nobody allowed is refused; behind them, as shadows that only count, the policies on trial.
+//! The verdict of somebody else (an external authorizer, Rego) would stand before all of these.
 //!
-//! On a port that is bytes only, methods and paths can't be seen. There an allowing rule that names
-//! them allows nothing, and a denying one denies all of its callers: never more than was wished.
+//! Policies come from AccessPolicies ([`callers`], [`requests`]) and from TrafficTargets ([`smi`]). What is not known
+//! of a request (who calls, where there is no mutual TLS; a path, where there are only bytes) fits what denies and
+//! does not fit what allows: never more than was wished. [`Unknown`] says which.
+
+mod callers;
+mod requests;
+mod smi;
 
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::rbac::v3 as rbac;
-use envoy_types::pb::envoy::config::route::v3 as route;
-use envoy_types::pb::envoy::r#type::matcher::v3 as matcher;
-use weft_model::{AccessAction, AccessFrom, AccessPolicy, AccessRule, AccessTo, Body, Kind, Severity, Wish};
+use envoy_types::pb::envoy::r#type::matcher::v3::StringMatcher;
+use weft_model::{AccessAction, AccessMode, AccessPolicy, AccessRule, AccessTo, Body, Kind, Severity, Wish};
 
-use super::proto::{exact, prefix};
-use super::{Made, names};
+use super::Made;
+use super::view::ProxyKind;
 use crate::snapshot::ServiceId;
+
+/// Of WFT0922.
+const ENVOY_HINT: &str = "put a Weft proxy before the app, or tell requests apart by path, method or host";
 
 /// The rules of a port, by what they do.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +30,10 @@ pub struct Rules {
     pub deny: Option<rbac::Rbac>,
     /// Who is let in.
     pub allow: rbac::Rbac,
-    /// Who is only noted.
-    pub audit: Option<rbac::Rbac>,
+    /// Who would be refused, by policies on trial and by audits.
+    pub would_deny: Option<rbac::Rbac>,
+    /// Who alone would be let in, by policies on trial.
+    pub would_allow: Option<rbac::Rbac>,
     /// Whether any of them looks at paths.
     pub paths: bool,
 }
@@ -40,66 +50,120 @@ pub struct Guarded {
     pub services: Vec<(ServiceId, Option<String>, Option<u16>)>,
 }
 
+/// What becomes of a test of something that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    /// It holds: in what refuses.
+    Holds,
+    /// It fails: in what lets in.
+    Fails,
+}
+
+impl Unknown {
+    fn of(action: AccessAction) -> Unknown {
+        match action {
+            AccessAction::Allow => Unknown::Fails,
+            // An audit counts what a deny would refuse.
+            AccessAction::Deny | AccessAction::Audit => Unknown::Holds,
+        }
+    }
+
+    /// Within a negation.
+    fn turned(self) -> Unknown {
+        match self {
+            Unknown::Holds => Unknown::Fails,
+            Unknown::Fails => Unknown::Holds,
+        }
+    }
+}
+
+/// One of the four filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Filter {
+    Deny,
+    Allow,
+    WouldDeny,
+    WouldAllow,
+}
+
+impl Filter {
+    fn of(policy: &AccessPolicy) -> Filter {
+        match (policy.action, policy.mode) {
+            (AccessAction::Deny, AccessMode::Enforce) => Filter::Deny,
+            (AccessAction::Allow, AccessMode::Enforce) => Filter::Allow,
+            (AccessAction::Deny, AccessMode::DryRun) | (AccessAction::Audit, _) => Filter::WouldDeny,
+            (AccessAction::Allow, AccessMode::DryRun) => Filter::WouldAllow,
+        }
+    }
+}
+
 /// The rules for one port of the view's app.
 pub fn rules(made: &mut Made<'_>, guarded: &Guarded) -> Rules {
     let snapshot = made.snapshot;
-    let mut of_action: HashMap<AccessAction, HashMap<String, rbac::Policy>> = HashMap::new();
+    let mut filters: HashMap<Filter, HashMap<String, rbac::Policy>> = HashMap::new();
     let mut paths = false;
     for (id, stamped) in snapshot.of_kind(Kind::AccessPolicy) {
         let Body::AccessPolicy(policy) = &stamped.object.body else { continue };
         if id.namespace != made.view.namespace || !applies(made, policy, guarded, &id.name) {
             continue;
         }
+        let ports = numbers(policy, guarded);
+        let asked = requests::Asked {
+            http: guarded.http,
+            ports: &ports,
+            unknown: Unknown::of(policy.action),
+            by: made.view.kind,
+        };
+        let filter = Filter::of(policy);
+        let of_filter = filters.entry(filter).or_default();
+        let whole_name = format!("AccessPolicy/{}/{}", id.namespace, id.name);
         for (index, rule) in policy.rules.iter().enumerate() {
-            let ports = numbers(policy, guarded);
-            let built = built(rule, policy.action, (guarded, &ports), &id.namespace, &snapshot.trust_domain);
-            let unseen = |to: &AccessTo| {
-                let here = to.ports.is_empty() || to.ports.iter().any(|port| ports.contains(port));
-                here && !(to.methods.is_empty() && to.paths.is_empty())
-            };
-            if !guarded.http && rule.to.iter().any(unseen) {
-                let message =
-                    format!("rules[{index}] names methods or paths, which port {} can't see", guarded.port);
-                let hint = "give the rule the ports that speak HTTP, or give the port its appProtocol";
-                made.found(
-                    "WFT0920",
-                    Severity::Warning,
-                    format!("AccessPolicy {}/{}", id.namespace, id.name),
-                    message,
-                    hint,
-                );
+            tell_what_is_not_seen(made, rule, index, (guarded, &ports), &whole_name);
+            if rule.to.iter().any(|to| requests::beyond(to, &asked)) {
+                let message = match asked.unknown {
+                    Unknown::Fails => "wants values of a header, which lets nobody in by an Envoy",
+                    Unknown::Holds => "leaves out values of a header, which by an Envoy refuses all",
+                };
+                let (object, message) =
+                    (whole_name.replacen('/', " ", 1), format!("rules[{index}] {message}"));
+                made.found("WFT0922", Severity::Warning, object, message, ENVOY_HINT);
             }
-            let Some(built) = built else { continue };
-            paths |= guarded.http && rule.to.iter().any(|to| !to.paths.is_empty());
+            let Some(built) = built(rule, &asked, &id.namespace, &snapshot.trust_domain) else { continue };
+            // How paths are made regular changes verdicts too, which one on trial must not.
+            let decides = matches!(filter, Filter::Deny | Filter::Allow);
+            paths |= decides && guarded.http && rule.to.iter().any(AccessTo::looks_at_paths);
             let name = match policy.rules.len() {
-                1 => format!("AccessPolicy/{}/{}", id.namespace, id.name),
-                _ => format!("AccessPolicy/{}/{}#{index}", id.namespace, id.name),
+                1 => whole_name.clone(),
+                _ => format!("{whole_name}#{index}"),
             };
-            of_action.entry(policy.action).or_default().insert(name, built);
+            of_filter.insert(name, built);
+        }
+        // One on trial is named by what it does not let in, also where nothing of it is about this port.
+        if filter == Filter::WouldAllow
+            && !of_filter.keys().any(|name| name.split('#').next() == Some(whole_name.as_str()))
+        {
+            of_filter.insert(whole_name, about(vec![any_permission()], vec![callers::nobody()]));
         }
     }
-    let mut allow = of_action.remove(&AccessAction::Allow).unwrap_or_default();
+    let allow = filters.entry(Filter::Allow).or_default();
+    paths |= smi::add(made, guarded, allow);
     if snapshot.mesh.authorization.default == Wish::Allow {
-        let everybody = rbac::Policy {
-            permissions: vec![any_permission()],
-            principals: vec![any_principal()],
-            ..Default::default()
-        };
+        let everybody = about(vec![any_permission()], vec![callers::anybody()]);
         allow.insert("Mesh//default".to_owned(), everybody);
     }
-    let filter = |action: rbac::rbac::Action, policies| rbac::Rbac {
-        action: action as i32,
-        policies,
-        ..Default::default()
+    let mut taken = |filter: Filter, action: rbac::rbac::Action| {
+        filters.remove(&filter).map(|policies| rbac::Rbac {
+            action: action as i32,
+            policies,
+            ..Default::default()
+        })
     };
+    let some = |rules: &rbac::Rbac| !rules.policies.is_empty();
     Rules {
-        deny: of_action
-            .remove(&AccessAction::Deny)
-            .map(|policies| filter(rbac::rbac::Action::Deny, policies)),
-        allow: filter(rbac::rbac::Action::Allow, allow),
-        audit: of_action
-            .remove(&AccessAction::Audit)
-            .map(|policies| filter(rbac::rbac::Action::Allow, policies)),
+        deny: taken(Filter::Deny, rbac::rbac::Action::Deny).filter(some),
+        allow: taken(Filter::Allow, rbac::rbac::Action::Allow).unwrap_or_default(),
+        would_deny: taken(Filter::WouldDeny, rbac::rbac::Action::Deny).filter(some),
+        would_allow: taken(Filter::WouldAllow, rbac::rbac::Action::Allow),
         paths,
     }
 }
@@ -134,118 +198,87 @@ fn numbers(policy: &AccessPolicy, guarded: &Guarded) -> Vec<u16> {
     services.filter_map(|(_, _, number)| *number).chain([guarded.port]).collect()
 }
 
+fn tell_what_is_not_seen(
+    made: &mut Made<'_>,
+    rule: &AccessRule,
+    index: usize,
+    (guarded, ports): (&Guarded, &[u16]),
+    name: &str,
+) {
+    let unseen = |to: &AccessTo| {
+        let here = to.ports.is_empty() || to.ports.iter().any(|port| ports.contains(port));
+        here && to.looks_into_requests()
+    };
+    if guarded.http || !rule.to.iter().any(unseen) {
+        return;
+    }
+    let message = format!(
+        "rules[{index}] looks into requests (methods, paths, hosts, headers), which port {} can't see",
+        guarded.port
+    );
+    let hint = "give the rule the ports that speak HTTP, or give the port its appProtocol";
+    made.found("WFT0920", Severity::Warning, name.replacen('/', " ", 1), message, hint);
+}
+
 fn built(
     rule: &AccessRule,
-    action: AccessAction,
-    guarded: (&Guarded, &[u16]),
+    asked: &requests::Asked<'_>,
     namespace: &str,
     trust_domain: &str,
 ) -> Option<rbac::Policy> {
     let principals = if rule.from.is_empty() {
-        vec![any_principal()]
+        vec![callers::anybody()]
     } else {
-        rule.from.iter().flat_map(|from| principals(from, namespace, trust_domain)).collect()
+        let home = callers::Home { namespace, trust_domain };
+        rule.from.iter().filter_map(|from| callers::principal(from, &home, asked.unknown)).collect()
     };
     let permissions = if rule.to.is_empty() {
         vec![any_permission()]
     } else {
-        rule.to.iter().filter_map(|to| permission(to, action, guarded)).collect()
+        rule.to.iter().filter_map(|to| requests::permission(to, asked)).collect()
     };
     // Neither list may be empty in Envoy, and empty means nobody or nothing here.
-    (!principals.is_empty() && !permissions.is_empty()).then(|| rbac::Policy {
-        permissions,
-        principals,
-        ..Default::default()
-    })
+    (!principals.is_empty() && !permissions.is_empty()).then(|| about(permissions, principals))
 }
 
-fn principals(from: &AccessFrom, namespace: &str, trust_domain: &str) -> Vec<rbac::Principal> {
-    let listed = from.identities.iter().map(|identity| match identity.strip_suffix('*') {
-        Some(start) => prefix(start),
-        None => exact(identity.as_str()),
-    });
-    let lives = from.namespaces.iter().map(|ns| prefix(format!("spiffe://{trust_domain}/ns/{ns}/")));
-    let services = from.services.iter().map(|text| {
-        let service = ServiceId::parse(text, namespace);
-        exact(names::identity(trust_domain, &service.namespace, &service.name))
-    });
-    listed.chain(lives).chain(services).map(authenticated).collect()
-}
-
-fn authenticated(name: matcher::StringMatcher) -> rbac::Principal {
-    rbac::Principal {
-        identifier: Some(rbac::principal::Identifier::Authenticated(rbac::principal::Authenticated {
-            principal_name: Some(name),
-        })),
-    }
-}
-
-fn any_principal() -> rbac::Principal {
-    rbac::Principal { identifier: Some(rbac::principal::Identifier::Any(true)) }
+fn about(permissions: Vec<rbac::Permission>, principals: Vec<rbac::Principal>) -> rbac::Policy {
+    rbac::Policy { permissions, principals, ..Default::default() }
 }
 
 fn any_permission() -> rbac::Permission {
-    rbac::Permission { rule: Some(rbac::permission::Rule::Any(true)) }
+    requests::rule(rbac::permission::Rule::Any(true))
 }
 
-/// A policy about everybody's requests to paths that match all of `regex`.
-pub fn paths_like(regex: &str) -> rbac::Policy {
-    use matcher::string_matcher::MatchPattern;
-    let regex = matcher::RegexMatcher { regex: regex.to_owned(), ..Default::default() };
-    let path =
-        matcher::StringMatcher { match_pattern: Some(MatchPattern::SafeRegex(regex)), ..Default::default() };
-    let rule = rbac::permission::Rule::UrlPath(matcher::PathMatcher {
-        rule: Some(matcher::path_matcher::Rule::Path(path)),
-    });
-    rbac::Policy {
-        permissions: vec![rbac::Permission { rule: Some(rule) }],
-        principals: vec![any_principal()],
-        ..Default::default()
-    }
+/// Everybody's requests to paths that an Envoy and an app may read differently: those that match all of `regex`, and
+/// those that hold other characters than printable ones of ASCII.
+pub fn ambiguous_paths(regex: &str) -> rbac::Policy {
+    let fits = |regex: &str| requests::url_path(super::proto::regex(regex));
+    let printable = fits("[!-~]*");
+    let strange = requests::rule(rbac::permission::Rule::NotRule(Box::new(printable)));
+    about(vec![fits(regex), strange], vec![callers::anybody()])
 }
 
-fn permission(
-    to: &AccessTo,
-    action: AccessAction,
-    (guarded, numbers): (&Guarded, &[u16]),
-) -> Option<rbac::Permission> {
-    use rbac::permission::{Rule, Set};
-    // One filter guards one port, so ports are decided here.
-    if !to.ports.is_empty() && !to.ports.iter().any(|port| numbers.contains(port)) {
-        return None;
-    }
-    let any_request = to.methods.is_empty() && to.paths.is_empty();
-    if !(guarded.http || any_request) {
-        return (action == AccessAction::Deny).then(any_permission);
-    }
-    let either = |rules: Vec<rbac::Permission>| (!rules.is_empty()).then_some(Rule::OrRules(Set { rules }));
-    let methods = to.methods.iter().map(|method| rbac::Permission {
-        rule: Some(Rule::Header(route::HeaderMatcher {
-            name: ":method".to_owned(),
-            header_match_specifier: Some(route::header_matcher::HeaderMatchSpecifier::StringMatch(exact(
-                method.as_str(),
-            ))),
-            ..Default::default()
-        })),
-    });
-    let paths = to.paths.iter().map(|path| {
-        let text = match path.strip_suffix('*') {
-            Some(start) => prefix(start),
-            None => exact(path.as_str()),
-        };
-        rbac::Permission {
-            rule: Some(Rule::UrlPath(matcher::PathMatcher {
-                rule: Some(matcher::path_matcher::Rule::Path(text)),
-            })),
+/// Whether texts are compared as an Envoy does it.
+fn is_envoy(by: ProxyKind) -> bool {
+    by == ProxyKind::Envoy
+}
+
+/// A text as an expression that only it fits.
+fn literally(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for letter in text.chars() {
+        if r"\.+*?()|[]{}^$".contains(letter) {
+            escaped.push('\\');
         }
-    });
-    let parts: Vec<rbac::Permission> = [either(methods.collect()), either(paths.collect())]
-        .into_iter()
-        .flatten()
-        .map(|rule| rbac::Permission { rule: Some(rule) })
-        .collect();
-    Some(match parts.len() {
-        0 => any_permission(),
-        _ => rbac::Permission { rule: Some(Rule::AndRules(Set { rules: parts })) },
-    })
+        escaped.push(letter);
+    }
+    escaped
+}
+
+/// A text that is one of these.
+fn one_of(mut alternatives: Vec<String>) -> String {
+    match alternatives.len() {
+        1 => alternatives.remove(0),
+        _ => format!("(?:{})", alternatives.join("|")),
+    }
 }

@@ -80,6 +80,11 @@ pub fn prefix(text: impl Into<String>) -> matcher::StringMatcher {
     text_match(matcher::string_matcher::MatchPattern::Prefix(text.into()))
 }
 
+/// A text that ends so.
+pub fn suffix(text: impl Into<String>) -> matcher::StringMatcher {
+    text_match(matcher::string_matcher::MatchPattern::Suffix(text.into()))
+}
+
 /// A text that fits this expression as a whole.
 pub fn regex(text: impl Into<String>) -> matcher::StringMatcher {
     text_match(matcher::string_matcher::MatchPattern::SafeRegex(regex_match(text)))

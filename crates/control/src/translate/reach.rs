@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use weft_model::{AccessAction, AccessFrom, AccessPolicy, Body, HttpFilter, Kind, TargetRef};
+use weft_model::{AccessFrom, AccessPolicy, Body, HttpFilter, Kind, TargetRef};
 
 use super::grants::{self, Backend};
 use super::view::ProxyView;
@@ -56,13 +56,24 @@ impl Reach {
         for (id, stamped) in snapshot.of_kind(Kind::AccessPolicy) {
             let Body::AccessPolicy(policy) = &stamped.object.body else { continue };
             if id.namespace == view.namespace
-                || policy.action != AccessAction::Allow
+                || !policy.lets_in()
                 || !invites(policy, &id.namespace, &identity, &snapshot.trust_domain)
             {
                 continue;
             }
             let there = snapshot.services.keys().filter(|service| service.namespace == id.namespace);
             self.services.extend(there.filter(|service| targets(&policy.target_refs, service)).cloned());
+        }
+        for (id, stamped) in snapshot.of_kind(Kind::TrafficTarget) {
+            let Body::TrafficTarget(target) = &stamped.object.body else { continue };
+            let invited = target.sources.iter().any(|source| {
+                source.name == view.service
+                    && source.namespace.as_deref().unwrap_or(&id.namespace) == view.namespace
+            });
+            let there = ServiceId::new(id.namespace.as_str(), target.destination.name.as_str());
+            if invited && snapshot.services.contains_key(&there) {
+                self.services.insert(there);
+            }
         }
     }
 
@@ -142,18 +153,31 @@ fn invites(policy: &AccessPolicy, namespace: &str, identity: &str, trust_domain:
     })
 }
 
-/// Whether a rule's `from` names this identity.
+/// Whether a rule's `from` names this identity, wherever it comes from.
 pub fn names_identity(from: &AccessFrom, namespace: &str, identity: &str, trust_domain: &str) -> bool {
-    let listed = from.identities.iter().any(|wanted| match wanted.strip_suffix('*') {
-        Some(prefix) => identity.starts_with(prefix),
-        None => identity == wanted,
-    });
-    let lives =
-        from.namespaces.iter().any(|ns| identity.starts_with(&format!("spiffe://{trust_domain}/ns/{ns}/")));
-    listed
-        || lives
-        || from.services.iter().any(|text| {
+    let listed = |identities: &[String]| {
+        identities.iter().any(|wanted| match wanted.strip_suffix('*') {
+            Some(prefix) => identity.starts_with(prefix),
+            None => identity == wanted,
+        })
+    };
+    let lives = |namespaces: &[String]| {
+        namespaces.iter().any(|ns| identity.starts_with(&format!("spiffe://{trust_domain}/ns/{ns}/")))
+    };
+    let serves = |services: &[String]| {
+        services.iter().any(|text| {
             let service = ServiceId::parse(text, namespace);
             identity == names::identity(trust_domain, &service.namespace, &service.name)
         })
+    };
+    let domain = |domain: &String| identity.starts_with(&format!("spiffe://{domain}/"));
+    let AccessFrom { identities, namespaces, services, trust_domains, .. } = from;
+    let by_name =
+        !(identities.is_empty() && namespaces.is_empty() && services.is_empty() && trust_domains.is_empty());
+    let named = !by_name
+        || listed(identities)
+        || lives(namespaces)
+        || serves(services)
+        || trust_domains.iter().any(domain);
+    named && !(listed(&from.not_identities) || lives(&from.not_namespaces) || serves(&from.not_services))
 }

@@ -1,16 +1,21 @@
 //! The CA's own certificates: what they say, and what is asked of those that come from a disk.
 
-use super::IssuerError;
+use super::{IssueError, IssuerError};
 use crate::certificate::{Leaf, hex};
 use crate::key::PrivateKey;
 use crate::pem;
+use crate::revocation::SignedList;
 use crate::rotation::BACKDATED;
 use crate::spiffe::TrustDomain;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::CertificateDer;
 use std::time::{Duration, SystemTime};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer as _;
 
 /// What a CA certificate says.
 pub(super) fn params(
@@ -86,6 +91,31 @@ pub(super) fn check(
             why: "its key is another one",
         }),
     }
+}
+
+/// The list of one CA.
+pub(super) fn list(
+    certificate: &CertificateDer<'static>,
+    signer: &rcgen::Issuer<'static, SharedKey>,
+    params: &CertificateRevocationListParams,
+) -> Result<SignedList, IssueError> {
+    let mut params = params.clone();
+    if let Some(identifier) = key_identifier(certificate) {
+        params.key_identifier_method = KeyIdMethod::PreSpecified(identifier);
+    }
+    let made = params
+        .signed_by(signer)
+        .map_err(|source| IssueError::Sign { subject: "the revocation list".to_owned(), source })?;
+    Ok(SignedList { der: made.der().to_vec(), issuer: certificate.clone() })
+}
+
+/// By which name its children call it: its subjectKeyIdentifier.
+fn key_identifier(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier.0.to_vec()),
+        _ => None,
+    })
 }
 
 /// A [`PrivateKey`] as rcgen's signer, so that the issuer owns its key without copying it.

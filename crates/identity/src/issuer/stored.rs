@@ -27,6 +27,20 @@ impl IssuerPem {
     pub(super) const ROOT_FILE: &'static str = "root.pem";
     pub(super) const ROOT_KEY_FILE: &'static str = "root-key.pem";
     pub(super) const INTERMEDIATE_FILE: &'static str = "intermediate.pem";
+    const BEFORE_FILE: &'static str = "intermediate-before.pem";
+
+    /// Keeps the intermediate that is about to be replaced, with its key.
+    pub(super) fn write_before(&self, dir: &Path) -> Result<(), FileError> {
+        let text = format!("{}{}", self.intermediate, self.intermediate_key);
+        files::write_private(&dir.join(IssuerPem::BEFORE_FILE), &text)
+    }
+
+    /// This CA with the intermediate that was replaced last in the place of its own, if one was.
+    pub(super) fn read_before(&self, dir: &Path) -> Option<IssuerPem> {
+        let text = files::read(&dir.join(IssuerPem::BEFORE_FILE)).ok()?;
+        let (intermediate, intermediate_key) = parted(&text);
+        Some(IssuerPem { intermediate, intermediate_key, ..self.clone() })
+    }
 
     /// Writes three files into `dir` (0700; files 0600).
     ///
@@ -46,14 +60,14 @@ impl IssuerPem {
         let root = files::read(&dir.join(IssuerPem::ROOT_FILE))?;
         let root_key = files::read(&dir.join(IssuerPem::ROOT_KEY_FILE))?;
         let intermediate = files::read(&dir.join(IssuerPem::INTERMEDIATE_FILE))?;
-        // Without a key, loading says so.
-        let key_start = intermediate.find(pem::PRIVATE_KEY_BEGIN).unwrap_or(intermediate.len());
-        let (certificate, key) = intermediate.split_at(key_start);
-        Ok(IssuerPem {
-            root,
-            root_key,
-            intermediate: certificate.to_owned(),
-            intermediate_key: key.to_owned(),
-        })
+        let (intermediate, intermediate_key) = parted(&intermediate);
+        Ok(IssuerPem { root, root_key, intermediate, intermediate_key })
     }
+}
+
+/// Certificate and key of one file. Without a key, loading says so.
+fn parted(text: &str) -> (String, String) {
+    let key_start = text.find(pem::PRIVATE_KEY_BEGIN).unwrap_or(text.len());
+    let (certificate, key) = text.split_at(key_start);
+    (certificate.to_owned(), key.to_owned())
 }

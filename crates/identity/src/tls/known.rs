@@ -1,8 +1,9 @@
 //! Chains that were found good before, whose signatures need no second look: nearly every new connection is of a
 //! member that was here already, and two of a handshake's three verified signatures are its chain's.
 //!
-//! Whether a chain is good depends on its bytes, the roots, the side and the moment, and on nothing else. So these belong
-//! to one verifier, which is of one bundle and one side; a chain is known by a digest of all that was shown; and it is
+//! Whether a chain is good depends on its bytes, the roots, what they have revoked, the side and the moment, and on
+//! nothing else. So these belong to one verifier, which is of one bundle (a new list of what is revoked is a new bundle)
+//! and one side; a chain is known by a digest of all that was shown; and it is
 //! good only as long as each of its certificates is valid. What was refused is not kept, and that the peer holds the
 //! key it proves in each handshake anew.
 

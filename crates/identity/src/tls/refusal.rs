@@ -30,6 +30,9 @@ pub enum Refusal {
     /// NotAfter has passed.
     #[error("the peer's certificate has expired")]
     Expired,
+    /// Its CA has taken it back.
+    #[error("the peer's certificate was revoked")]
+    Revoked,
     /// NotBefore is in the future: often a clock.
     #[error("the peer's certificate is not valid yet; are both clocks right?")]
     NotYetValid,
@@ -98,6 +101,7 @@ impl Refusal {
             Refusal::UnknownIssuer { .. } => "unknown_issuer",
             Refusal::BadSignature => "bad_signature",
             Refusal::Expired => "expired",
+            Refusal::Revoked => "revoked",
             Refusal::NotYetValid => "not_yet_valid",
             Refusal::IssuerNotAllowed => "issuer_not_allowed",
             Refusal::UnknownExtension => "unknown_extension",

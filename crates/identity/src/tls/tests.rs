@@ -5,6 +5,7 @@ mod authority;
 mod known;
 mod matrix;
 mod outside;
+mod revoked;
 
 use super::*;
 use crate::issuer::{Issuer, IssuerPem};

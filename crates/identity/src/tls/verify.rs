@@ -1,5 +1,5 @@
 //! Who is the peer? In this order: the chain leads to a root of this trust domain and is valid now; the leaf
-//! is a leaf and may be used on its side of a connection; it has exactly one URI name, which is a SPIFFE id
+//! was not taken back; it is a leaf and may be used on its side of a connection; it has exactly one URI name, which is a SPIFFE id
 //! of this trust domain; that id is one of the expected.
 //!
 //! DNS names in a certificate are never looked at, and the name that a connection is opened with (SNI) proves
@@ -90,6 +90,9 @@ impl PeerVerifier {
         check_length(leaf, intermediates)?;
         self.check_chain(leaf, intermediates, now)?;
         let leaf = Leaf::parse(leaf).map_err(|_| Refusal::BadCertificate)?;
+        if self.bundle.revokes(&leaf.serial_hex) {
+            return Err(Refusal::Revoked);
+        }
         self.check_usage(&leaf)?;
         let id = identity(&leaf)?;
         if !id.member_of(self.bundle.trust_domain()) {

@@ -1,38 +1,50 @@
 //! Findings on who may call whom: a Service that lets nobody in, and callers and grants that name nobody.
 
+mod rules;
+mod smi;
+
 use super::codes::{WFT0013, WFT0017, WFT0018};
 use super::{Finding, View};
 use crate::names;
 use crate::object::{Body, Object};
-use crate::spec::{AccessAction, AccessPolicy, AccessRule, ReferenceGrant, Service, ServiceType, Wish};
+use crate::spec::{
+    AccessAction, AccessMode, AccessPolicy, AccessRule, ReferenceGrant, Service, ServiceType, TrafficTarget,
+    Wish,
+};
 
 pub fn look(view: &View<'_>, found: &mut Vec<Finding>) {
     let mut policies: Vec<(&Object, &AccessPolicy)> = Vec::new();
+    let mut targets: Vec<(&Object, &TrafficTarget)> = Vec::new();
     for object in view.objects {
         match &object.body {
             Body::AccessPolicy(policy) => {
                 callers(view, object, policy, found);
                 policies.push((object, policy));
             }
+            Body::TrafficTarget(target) => {
+                smi::look(view, object, target, found);
+                targets.push((object, target));
+            }
             Body::ReferenceGrant(grant) => granted(view, object, grant, found),
             _ => {}
         }
     }
+    rules::look(view, &policies, found);
     for object in view.objects {
         if let Body::Service(service) = &object.body
             && service.service_type != ServiceType::ExternalName
             && !service.selector.is_empty()
         {
-            somebody_may(view, object, service, &policies, found);
+            somebody_may(view, (object, service), &policies, &targets, found);
         }
     }
 }
 
 fn somebody_may(
     view: &View<'_>,
-    object: &Object,
-    service: &Service,
+    (object, service): (&Object, &Service),
     policies: &[(&Object, &AccessPolicy)],
+    targets: &[(&Object, &TrafficTarget)],
     found: &mut Vec<Finding>,
 ) {
     let namespace = object.meta.namespace.as_str();
@@ -53,8 +65,13 @@ fn somebody_may(
             policy.target_refs.is_empty()
                 || policy.target_refs.iter().any(|t| t.kind == "Service" && same_instances(&t.name))
         });
-    let mut allowed = view.otherwise != Some(Wish::Deny);
-    for (at, policy) in applying {
+    // Whoever has the destination's identity may stand behind several Services.
+    let by_target = targets.iter().filter(|(at, _)| at.meta.namespace == namespace).any(|(_, target)| {
+        let account = target.destination.name.as_str();
+        same_instances(account) || service.selector.get(names::APP_LABEL).is_none_or(|app| app == account)
+    });
+    let mut allowed = view.otherwise != Some(Wish::Deny) || by_target;
+    for (at, policy) in applying.filter(|(_, policy)| policy.mode == AccessMode::Enforce) {
         match policy.action {
             AccessAction::Allow => {
                 allowed |= policy.rules.iter().any(|rule| speaks_of(rule, service));

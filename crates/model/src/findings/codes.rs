@@ -62,7 +62,7 @@ table! {
         "Egress stays deny: only ExternalServices are reached."
         "Make an ExternalService for each host that shall be reached.";
     WFT0013 Warning "Nobody may call a Service"
-        "Every call to it is refused: its namespace has no AccessPolicy that lets anybody in there."
+        "Every call to it is refused: its namespace has no AccessPolicy or TrafficTarget that lets anybody in there."
         "Write an AccessPolicy of action Allow whose targetRefs name the Service (or nothing, for the whole namespace).";
     WFT0014 Warning "A route is attached to what the mesh does not serve"
         "The route has no effect there."
@@ -85,6 +85,24 @@ table! {
     WFT0020 Warning "A TrafficPolicy says what its target can't do"
         "That part has no effect. A PROXY header names one caller, but connections of HTTP carry requests of many, and datagrams have no connections; it comes before anything that tells an app's ports apart, so who is believed is a matter of the Service as a whole, and of no ExternalService."
         "Target ports that speak neither HTTP nor UDP by proxyProtocol, and a Service without sectionName by acceptProxyProtocol.";
+    WFT0021 Warning "A part of an AccessPolicy can never match"
+        "It is as if that part were not written: what it allows is not let in, what it denies is not refused."
+        "Take out what contradicts itself, or name ports that the targets have.";
+    WFT0022 Info "An AccessPolicy of action Allow has no rule"
+        "It lets nobody in. That is no mistake where nobody may come in, but it needs no policy: what nobody allows is refused."
+        "Add a rule (rules: [{}] lets everybody in), or delete the policy.";
+    WFT0023 Warning "A Deny covers all that another policy allows"
+        "What the other policy's rule allows is refused all the same: a Deny wins over every Allow."
+        "Narrow the Deny, or delete the rule that it covers.";
+    WFT0024 Info "A rule of an AccessPolicy is covered by a broader one"
+        "It changes nothing while the other one stands."
+        "Delete the one that is not meant.";
+    WFT0025 Warning "A rule of a TrafficTarget allows nothing"
+        "It names a route, or a match of one, that is not there, or datagrams, which the mesh does not carry between members: what it should let in stays refused."
+        "Make the route in the TrafficTarget's namespace, or correct the name.";
+    WFT0026 Warning "A TrafficTarget names a service account that nobody has"
+        "It lets nobody in. Members of a service have the service's name as their service account."
+        "Name the Service whose instances are meant.";
     WFT0900 Error "A stored object can't be read"
         "Its last good reading stays in force."
         "Write the object again.";
@@ -115,12 +133,15 @@ table! {
     WFT0918 Warning "PROXY headers are wanted from addresses where members are"
         "Members write none: their calls to this workload are refused, at every port."
         "Name only the balancers in acceptProxyProtocol.from, such as 192.0.2.7/32.";
-    WFT0920 Warning "A policy names methods or paths on a port that does not speak HTTP"
-        "An allow never matches there; a deny always does."
+    WFT0920 Warning "A policy looks into requests on a port that does not speak HTTP"
+        "Methods, paths, hosts and headers can't be seen there: an allow never matches, a deny always does."
         "Give the rule the ports that speak HTTP, or give the port its appProtocol.";
     WFT0921 Warning "An AccessPolicy targets a route"
         "A deny holds for the whole namespace, an allow for nothing: only Services are guarded."
         "Target the Service behind the route.";
+    WFT0922 Warning "An Envoy can't ask what a policy asks of a header"
+        "Of a header with several lines an Envoy takes one that fits for enough, where all must. So nobody is let in there by the rule, and a Deny that leaves out values refuses all of its callers."
+        "Put a Weft proxy before the app, or tell requests apart by path, method or host.";
     WFT0930 Warning "A proxyless gRPC client can't do what a route says"
         "The port is withheld from that client: never the route without its filters."
         "Give the caller a proxy, or remove the filters.";
@@ -130,6 +151,15 @@ table! {
     WFT0951 Warning "A proxy is behind"
         "It serves with an older configuration."
         "Look at its log, and at the way between it and the control plane.";
+    WFT0952 Warning "A proxy's certificate is about to end, and was not renewed"
+        "When it has ended, nobody connects to the proxy any more, and it to nobody. An error when it has."
+        "Look at the proxy's log for why renewing fails; when nothing else helps, give it a new join token.";
+    WFT0953 Warning "A root ends within 90 days"
+        "When it has ended, no member trusts a certificate below it."
+        "Make members trust the next root before: add it to ca/trusted.pem in the state directory.";
+    WFT0954 Error "A root ends within 30 days, or the intermediate does not renew"
+        "When it has ended, members' certificates are good for nothing, or can't be renewed."
+        "For a root as for WFT0953. For the intermediate look at the control plane's log: it needs the root's key and a writable state directory.";
 }
 
 /// Every code, in order.

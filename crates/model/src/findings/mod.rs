@@ -82,6 +82,8 @@ struct View<'a> {
     /// What happens where no AccessPolicy speaks; unknown without a Mesh, which every running mesh has: then
     /// these are files, and policies may stand elsewhere.
     otherwise: Option<Wish>,
+    /// The mesh's own, for names that leave it out.
+    trust_domain: &'a str,
 }
 
 impl<'a> View<'a> {
@@ -94,6 +96,7 @@ impl<'a> View<'a> {
             workloads: BTreeMap::new(),
             grants: BTreeMap::new(),
             otherwise: None,
+            trust_domain: crate::names::TRUST_DOMAIN,
         };
         for object in objects {
             let name = (object.meta.namespace.as_str(), object.meta.name.as_str());
@@ -103,7 +106,10 @@ impl<'a> View<'a> {
                 Body::Secret(secret) => drop(view.secrets.insert(name, secret)),
                 Body::Workload(_) => view.workloads.entry(name.0).or_default().push(&object.meta),
                 Body::ReferenceGrant(grant) => view.grants.entry(name.0).or_default().push(grant),
-                Body::Mesh(mesh) => view.otherwise = Some(mesh.authorization.default),
+                Body::Mesh(mesh) => {
+                    view.otherwise = Some(mesh.authorization.default);
+                    view.trust_domain = &mesh.trust_domain;
+                }
                 _ => {}
             }
         }

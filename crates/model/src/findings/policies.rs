@@ -160,6 +160,7 @@ fn is_there(view: &View<'_>, namespace: &str, target: &TargetRef) -> bool {
         }),
         kind => view.objects.iter().any(|object| {
             object.kind.info().name == kind
+                && object.kind.info().group == target.group
                 && object.meta.namespace == namespace
                 && object.meta.name == target.name
                 && target.section_name.as_ref().is_none_or(|section| has_rule(object, section))

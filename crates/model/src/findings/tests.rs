@@ -4,6 +4,7 @@
 use super::*;
 use crate::parse::parse_text;
 
+mod access;
 mod streams;
 
 fn objects(yaml: &str) -> Vec<Object> {
@@ -221,13 +222,20 @@ fn somebody_must_be_let_in() {
         &(STRICT.to_owned() + &access("x", "action: Audit, rules: [{}]")),
         &[nobody],
     );
-    check("no rules", &(STRICT.to_owned() + &access("x", "targetRefs: [{name: be1}]")), &[nobody]);
+    check(
+        "no rules",
+        &(STRICT.to_owned() + &access("x", "targetRefs: [{name: be1}]")),
+        &[nobody, "WFT0022 info AccessPolicy default/x"],
+    );
     check("another port", &(STRICT.to_owned() + &access("x", "rules: [{to: [{ports: [81]}]}]")), &[nobody]);
     check("its target port", &(STRICT.to_owned() + &access("x", "rules: [{to: [{ports: [8080]}]}]")), &[]);
     check(
         "denied to all",
         &(STRICT.to_owned() + &access("x", "rules: [{}]") + &access("y", "action: Deny, rules: [{}]")),
-        &["WFT0013 warning Service default/be1: AccessPolicy default/y denies everybody (narrow"],
+        &[
+            "WFT0013 warning Service default/be1: AccessPolicy default/y denies everybody (narrow",
+            "WFT0023 warning AccessPolicy default/x: all that rules[0] allows",
+        ],
     );
     check(
         "denied to some",

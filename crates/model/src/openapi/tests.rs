@@ -75,6 +75,8 @@ fn no_null_no_unknown_format_and_every_reference_leads_somewhere() {
         ("weft.dev", "v1"),
         ("gateway.networking.k8s.io", "v1"),
         ("gateway.networking.k8s.io", "v1alpha2"),
+        ("access.smi-spec.io", "v1alpha3"),
+        ("specs.smi-spec.io", "v1alpha4"),
     ] {
         let document = openapi_v3(group, version);
         let text = document.to_string();

@@ -5,6 +5,7 @@
 //! or map: for each of its texts). An `Option` is there only where absence means something of its own;
 //! everything else has its default here, once.
 
+mod access;
 mod core;
 mod filter;
 mod gateway;
@@ -13,8 +14,12 @@ mod grpc;
 mod mesh;
 mod policy;
 mod proxy_protocol;
+mod smi;
 mod workload;
 
+pub use self::access::{
+    AccessAction, AccessFrom, AccessHeader, AccessMode, AccessPolicy, AccessRule, AccessTo,
+};
 pub use self::core::{IntOrString, Secret, Service, ServicePort, ServiceType};
 pub use self::filter::{
     ExtensionRef, Fraction, Header, HeaderModifier, HttpFilter, HttpFilterType, MirrorBackendRef,
@@ -31,10 +36,13 @@ pub use self::mesh::{
     Wish,
 };
 pub use self::policy::{
-    AccessAction, AccessFrom, AccessPolicy, AccessRule, AccessTo, Backoff, CircuitBreaking, HealthCheck,
-    LoadBalancing, LoadBalancingPolicy, OutlierDetection, Retry, RetryOn, TargetRef, Timeouts, TrafficPolicy,
+    Backoff, CircuitBreaking, HealthCheck, LoadBalancing, LoadBalancingPolicy, OutlierDetection, Retry,
+    RetryOn, TargetRef, Timeouts, TrafficPolicy,
 };
 pub use self::proxy_protocol::{AcceptProxyProtocol, ProxyProtocolVersion};
+pub use self::smi::{
+    HttpGroupMatch, HttpRouteGroup, ServiceAccountRef, SmiPortMatch, SmiPorts, TargetRule, TrafficTarget,
+};
 pub use self::workload::{
     ExternalEndpoint, ExternalPort, ExternalProtocol, ExternalService, ExternalTls, ExternalTlsMode, Health,
     Lease, Locality, ProxyInfo, ProxyKind, Resolution, SecretRef, Workload, WorkloadPort,

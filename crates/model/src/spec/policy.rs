@@ -1,4 +1,4 @@
-//! Policies: `TrafficPolicy` (how calls to a target behave) and `AccessPolicy` (who may call it).
+//! `TrafficPolicy`: how calls to a target behave.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -323,81 +323,4 @@ fn ten() -> u32 {
 
 fn half_minute() -> Period {
     Period::from_secs(30)
-}
-
-/// Who may call what.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AccessPolicy {
-    /// Services of the policy's namespace that it protects; none listed: all of them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub target_refs: Vec<TargetRef>,
-    /// What happens to a request that matches a rule. Deny wins over Allow; Audit only notes.
-    #[serde(default)]
-    pub action: AccessAction,
-    /// Any of these matches; no rule at all matches nothing.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rules: Vec<AccessRule>,
-}
-
-/// What happens to a request that matches.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-pub enum AccessAction {
-    /// It may pass.
-    #[default]
-    Allow,
-    /// It may not, whatever else allows it.
-    Deny,
-    /// It is noted, and otherwise as if this policy were not there.
-    Audit,
-}
-
-/// Who and what: both must hold. A part that is left out always holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AccessRule {
-    /// Any of these callers; everybody, also without identity, when left out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub from: Vec<AccessFrom>,
-    /// Any of these requests; all when left out.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub to: Vec<AccessTo>,
-}
-
-/// A caller, by any of the lists, each of which is a set of proven identities.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AccessFrom {
-    /// SPIFFE ids; `/*` at the end stands for everything below.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("format" = "spiffe-id-or-prefix"))]
-    pub identities: Vec<String>,
-    /// Namespaces: every identity of theirs.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("format" = "dns-label"))]
-    pub namespaces: Vec<String>,
-    /// Services, as `NAME` (of the policy's namespace) or `NAMESPACE/NAME`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("format" = "service-name"))]
-    pub services: Vec<String>,
-}
-
-/// A request: everything said here must hold.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AccessTo {
-    /// HTTP methods, such as `GET`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("format" = "http-method"))]
-    pub methods: Vec<String>,
-    /// Paths: `/a` is exactly that one, `/a/*` everything below `/a/`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("format" = "path-or-prefix"))]
-    pub paths: Vec<String>,
-    /// Ports of the application.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(inner(range(min = 1, max = 65535)))]
-    pub ports: Vec<u16>,
 }

@@ -56,6 +56,57 @@ fn http_words() {
 }
 
 #[test]
+fn regular_expressions_that_every_proxy_reads_alike() {
+    let format = "portable-regex";
+    good(
+        format,
+        &["/a.*", "[0-9]{1,9}", "/(a|b)/[^/]+", "[]a]", "[^]&-]", "[[:alpha:]_-]+", r"\[\]&&--", "(?i)a"],
+    );
+    good(format, &[r"/authors/\d+", r"\bword\b", "a-b--c&&d", "(?P<year>[0-9]+)", r"[\[&]"]);
+    bad(
+        format,
+        &[
+            "",
+            "(",
+            "[a-z&&[^b]]",
+            "[a-z--b]",
+            "[a~~b]",
+            "[a[bc]]",
+            r"\u{61}",
+            r"\<a\>",
+            r"\b{start}a",
+            "(?x)a b",
+        ],
+    );
+    bad(format, &["(?=a)", "(?!a)", &"a".repeat(1025)]);
+}
+
+#[test]
+fn grpc_methods() {
+    let format = "grpc-method-or-service";
+    good(format, &["shop.Cart/Add", "shop.v1.Cart/*", "Cart/Add", "a_b.C1/D_2"]);
+    bad(
+        format,
+        &[
+            "",
+            "/shop.Cart/Add",
+            "shop.Cart",
+            "shop.Cart/",
+            "*/Add",
+            "shop.*/Add",
+            "a/b/c",
+            "shop..Cart/A",
+            "1a/b",
+            "a/b*",
+        ],
+    );
+    assert_eq!(
+        check(format, "/shop.Cart/Add").unwrap_err().hint.as_deref(),
+        Some("did you mean \"shop.Cart/Add\"?")
+    );
+}
+
+#[test]
 fn regular_expressions() {
     good("regex", &["/a.*", "[0-9]{1,9}", ""]);
     bad("regex", &["(", "(?=a)b", r"(a)\1", "(((a{100}){100}){100})", &"a".repeat(1025)]);

@@ -8,7 +8,7 @@ use weft_identity::tls::Refusal;
 use weft_routing::{ClientCertificate, DownstreamTls, FilterChain, Listener, SanKind};
 
 use super::Stream;
-use crate::{meters, net::Prefixed, overload::crowd::Place, peer::Peer, worker::Worker};
+use crate::{members::Tied, meters, net::Prefixed, overload::crowd::Place, peer::Peer, worker::Worker};
 
 /// Unless the chain says otherwise.
 const TLS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,7 +24,8 @@ pub(super) async fn shake(
     mut handshake: Option<Place>,
 ) -> Option<(Stream, Option<bool>)> {
     let (drain, remote) = (Rc::clone(&peer.drain), peer.remote());
-    let config = match worker.server_configs.get(wanted, worker.credentials().as_ref()) {
+    let credentials = worker.credentials();
+    let config = match worker.server_configs.get(wanted, credentials.as_ref()) {
         Ok(config) => config,
         Err(error) => {
             tracing::warn!(%remote, %error, "a connection is refused");
@@ -59,13 +60,30 @@ pub(super) async fn shake(
     };
     let session = tls.get_ref().1;
     peer.on_tls(session);
+    if let Some(listed) = &peer.listed {
+        listed.secured(session);
+    }
     if !expected(&wanted.client, peer.principal.as_deref()) {
         tls_failed(worker, listener, "other_id");
         tracing::info!(%remote, principal = peer.principal, "the chain takes other identities");
         return None;
     }
     let h2 = session.alpn_protocol().map(|name| name == b"h2");
-    Some((Box::new(tls), h2))
+    let mut tie = None;
+    if let Some(credentials) = credentials.filter(|_| peer.principal.is_some()) {
+        match credentials.members.tie(session.peer_certificates()) {
+            Ok(tied) => {
+                peer.expires = tied.expires();
+                tie = Some(tied);
+            }
+            Err(refusal) => {
+                tls_failed(worker, listener, refusal.label());
+                tracing::info!(%remote, principal = peer.principal, %refusal, "a connection is refused");
+                return None;
+            }
+        }
+    }
+    Some((Box::new(Tied::new(tls, tie)), h2))
 }
 
 pub(super) async fn pushed_out(handshake: &mut Option<Place>) {

@@ -41,13 +41,24 @@ pub fn say_who_called(headers: &mut HeaderMap, peer: &Peer, config: &HttpConfig)
         append(headers, VIA, via);
     }
     if config.request_id.generate {
-        // At an edge an id from outside is nobody's.
-        if config.use_remote_address && !config.request_id.preserve_external {
-            headers.remove(X_REQUEST_ID);
-        }
-        let random = || (u128::from(peer.worker.random()) << 64) | u128::from(peer.worker.random());
-        headers::ensure_request_id(headers, random);
+        settle_request_id(headers, peer, config);
     }
+}
+
+fn settle_request_id(headers: &mut HeaderMap, peer: &Peer, config: &HttpConfig) {
+    // At an edge an id from outside is nobody's.
+    if config.use_remote_address && !config.request_id.preserve_external {
+        headers.remove(X_REQUEST_ID);
+    }
+    let random = || (u128::from(peer.worker.random()) << 64) | u128::from(peer.worker.random());
+    headers::ensure_request_id(headers, random);
+}
+
+/// The id of a request that goes no further, which it gets here if it has none.
+#[cold]
+pub fn request_id(headers: &mut HeaderMap, peer: &Peer, config: &HttpConfig) -> Option<HeaderValue> {
+    settle_request_id(headers, peer, config);
+    headers.get(X_REQUEST_ID).cloned()
 }
 
 /// What proxies say to each other is nobody else's to say. A look at each name is ~2 ns.

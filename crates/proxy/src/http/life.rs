@@ -23,6 +23,15 @@ impl Life {
         }
     }
 
+    /// No longer than until then.
+    pub fn until(mut self, end: Option<Instant>) -> Life {
+        self.leave_at = match (self.leave_at, end) {
+            (Some(at), Some(end)) => Some(at.min(end)),
+            (at, end) => at.or(end),
+        };
+        self
+    }
+
     /// One request more; true: it was the last that the connection may carry.
     pub fn on_request(&self) -> bool {
         let left = self.requests_left.get();
@@ -61,6 +70,15 @@ mod tests {
         assert!(life.on_request() && life.is_over());
         let endless = Life::new(&ConnectionLife::default(), 0);
         assert!((0..10_000).all(|_| !endless.on_request()) && !endless.is_over());
+    }
+
+    #[test]
+    fn the_first_end_counts() {
+        let life = || Life::new(&ConnectionLife::default(), 0);
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        assert!(life().until(Some(now)).is_over() && !life().until(Some(now + hour)).is_over());
+        assert!(life().until(Some(now)).until(Some(now + hour)).is_over());
+        assert!(life().until(Some(now)).until(None).is_over() && !life().until(None).is_over());
     }
 
     #[test]

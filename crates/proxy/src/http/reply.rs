@@ -9,6 +9,7 @@ use http::{
 use super::{
     body::ResponseBody,
     grpc::{GRPC_MESSAGE, GRPC_STATUS, Rpc},
+    headers::X_REQUEST_ID,
 };
 use crate::record::{Details, Recording, flags};
 
@@ -37,6 +38,7 @@ pub fn refuse(mut record: Recording, reason: Reason) -> Response<ResponseBody> {
     record.details = reason.details;
     let mut headers = HeaderMap::with_capacity(4);
     headers.insert(SERVER, NAME);
+    headers.extend(record.request_id.take().map(|id| (X_REQUEST_ID, id)));
     // What we could not read well may end elsewhere than we think, and for who has no listener any more a new connection
     // may find one.
     let ends = reason.flags == flags::PROTOCOL || record.peer().view().is_none();

@@ -137,6 +137,8 @@ async fn answer(
     // Policies before anything that a caller could learn from, also whether there is such a route.
     if let Some(policy) = denied(peer, view, &shown) {
         peer.worker.shard.borrow_mut().add(peer.meters.denied, 1);
+        // All that the caller hears: by its id the access log has the request, and there the policy.
+        record.request_id = forwarded::request_id(&mut parts.headers, peer, &view.config);
         let details = Details::Denied(policy);
         return Err((
             record,
@@ -290,7 +292,7 @@ pub fn denied(peer: &Peer, view: &ChainView, head: &HeadView<'_>) -> Option<Arc<
             ..peer.policy_input(Some(head))
         };
         if let Some(shadow) = &filter.shadow {
-            peer.on_shadow(shadow, &input);
+            peer.on_trial(shadow, &input);
         }
         let rules = filter.rules.as_ref()?;
         let verdict = authorize::decide(rules, &input);
@@ -362,6 +364,7 @@ pub async fn answer_unconfigured(worker: &Rc<Worker>, stream: TcpStream) {
         worker: Rc::clone(worker),
         drain: Rc::clone(worker.drain(Role::Outbound)),
         bounds: Rc::default(),
+        expires: None,
     };
     h1::server::serve(Box::new(stream), BytesMut::new(), settings, |_| async {
         let text = Bytes::from_static(b"the proxy has no configuration yet\n");

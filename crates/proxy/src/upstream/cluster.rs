@@ -73,7 +73,7 @@ pub struct EndpointState {
 
 #[derive(Default)]
 struct TlsCache {
-    generation: u64,
+    revision: u64,
     /// By [`tls::Alpn`].
     made: [Option<TlsSettings>; tls::Alpn::COUNT],
 }
@@ -267,7 +267,7 @@ impl ClusterState {
         }
     }
 
-    /// TLS settings for new connections; made once for each generation of the credentials.
+    /// TLS settings for new connections; made once for each revision of the credentials.
     pub fn tls_settings(
         &self,
         alpn: tls::Alpn,
@@ -276,10 +276,10 @@ impl ClusterState {
         let Some(wanted) = &self.cluster.tls else {
             return Ok(None);
         };
-        let generation = credentials.map_or(0, |credentials| credentials.generation);
+        let revision = credentials.map_or(0, |credentials| credentials.revision);
         let mut cache = self.tls.borrow_mut();
-        if cache.generation != generation {
-            *cache = TlsCache { generation, ..TlsCache::default() };
+        if cache.revision != revision {
+            *cache = TlsCache { revision, ..TlsCache::default() };
         }
         if let Some(settings) = &cache.made[alpn as usize] {
             return Ok(Some(settings.clone()));

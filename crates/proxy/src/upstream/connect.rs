@@ -19,7 +19,9 @@ use weft_routing::{Cluster, ProxyVersion, TcpKeepalive};
 use weft_wire::proxy_protocol::{self, Addresses, Version};
 
 use crate::{
+    connections::{self, Listed},
     http::{h1::io::Io, h2::codec},
+    members::{Members, Tie, Tied},
     net::descriptors::Descriptors,
     peer::Peer,
 };
@@ -29,6 +31,8 @@ use crate::{
 pub struct TlsSettings {
     pub config: Arc<rustls::ClientConfig>,
     pub server_name: ServerName<'static>,
+    /// The endpoints are members: a connection is good for as long as its member's certificate is.
+    pub members: Option<Arc<Members>>,
 }
 
 /// Why there is no connection.
@@ -69,8 +73,14 @@ pub enum ConnectError {
 
 /// A connection to an endpoint.
 pub enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream, Option<Listed>),
+    Tls(Box<Secured>),
+}
+
+/// One with TLS, and its entry in the process's list.
+pub struct Secured {
+    tls: Tied<TlsStream<TcpStream>>,
+    _listed: Option<Listed>,
 }
 
 /// How a cluster's connections are opened.
@@ -154,15 +164,21 @@ pub async fn connect(
             let header = proxy_protocol::header(version, addresses);
             tcp.write_all(&header).await.map_err(|source| ConnectError::Tcp { address, source })?;
         }
+        let listed = connections::opened_by_us(&tcp);
         let Some(tls) = tls else {
-            return Ok(Stream::Plain(tcp));
+            return Ok(Stream::Plain(tcp, listed));
         };
         let connector = TlsConnector::from(Arc::clone(&tls.config));
         let stream = connector
             .connect(tls.server_name.clone(), tcp)
             .await
             .map_err(|source| ConnectError::Tls { address, source })?;
-        Ok(Stream::Tls(Box::new(stream)))
+        let chain = stream.get_ref().1.peer_certificates();
+        let tie = tls.members.as_ref().map(|members| members.tie(chain)).transpose().map_err(|refusal| {
+            let source = io::Error::new(io::ErrorKind::InvalidData, rustls::Error::from(refusal));
+            ConnectError::Tls { address, source }
+        })?;
+        Ok(Stream::secured(stream, tie, listed))
     };
     tokio::time::timeout(timeout, opening).await.unwrap_or(Err(ConnectError::Timeout { address, timeout }))
 }
@@ -189,17 +205,25 @@ fn limit_unanswered(tcp: &TcpStream, limit: Duration) {
 }
 
 impl Stream {
+    /// Of a connection that has shaken hands.
+    pub fn secured(tls: TlsStream<TcpStream>, tie: Option<Tie>, listed: Option<Listed>) -> Stream {
+        if let Some(listed) = &listed {
+            listed.secured(tls.get_ref().1);
+        }
+        Stream::Tls(Box::new(Secured { tls: Tied::new(tls, tie), _listed: listed }))
+    }
+
     /// As [`Dial::unanswered_max`], once it is known that the peer always reads.
     pub fn limit_unanswered(&self, limit: Duration) {
         match self {
-            Stream::Plain(stream) => limit_unanswered(stream, limit),
-            Stream::Tls(stream) => limit_unanswered(stream.get_ref().0, limit),
+            Stream::Plain(stream, _) => limit_unanswered(stream, limit),
+            Stream::Tls(stream) => limit_unanswered(stream.tls.io().get_ref().0, limit),
         }
     }
 
     /// Whether the peer chose HTTP/2 by ALPN.
     pub fn negotiated_h2(&self) -> bool {
-        matches!(self, Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2"))
+        matches!(self, Stream::Tls(stream) if stream.tls.io().get_ref().1.alpn_protocol() == Some(b"h2"))
     }
 }
 
@@ -207,14 +231,14 @@ impl Io for Stream {
     /// TLS has an end of its own, which is not said then.
     fn abort(&self) {
         match self {
-            Stream::Plain(stream) => stream.abort(),
-            Stream::Tls(stream) => stream.get_ref().0.abort(),
+            Stream::Plain(stream, _) => stream.abort(),
+            Stream::Tls(stream) => stream.tls.io().get_ref().0.abort(),
         }
     }
 
     fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Stream::Plain(stream) => Some(stream),
+            Stream::Plain(stream, _) => Some(stream),
             Stream::Tls(_) => None,
         }
     }
@@ -223,8 +247,8 @@ impl Io for Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Plain(stream, _) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(&mut stream.tls).poll_read(cx, buf),
         }
     }
 }
@@ -232,22 +256,22 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Plain(stream, _) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(&mut stream.tls).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Plain(stream, _) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(&mut stream.tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Plain(stream, _) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(&mut stream.tls).poll_shutdown(cx),
         }
     }
 
@@ -257,8 +281,8 @@ impl AsyncWrite for Stream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Plain(stream, _) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Stream::Tls(stream) => Pin::new(&mut stream.tls).poll_write_vectored(cx, bufs),
         }
     }
 

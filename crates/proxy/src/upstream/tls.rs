@@ -48,9 +48,13 @@ pub fn settings(
     alpn: Alpn,
     credentials: Option<&Arc<Credentials>>,
 ) -> Result<TlsSettings, ConnectError> {
+    let mut members = None;
     let config = match &wanted.validation.ca {
         // The bundle of our own identity: the other side is a member.
-        CaSource::Sds(_) | CaSource::Provider { .. } => member(wanted, alpn, credentials)?,
+        CaSource::Sds(_) | CaSource::Provider { .. } => {
+            members = credentials.map(|credentials| Arc::clone(&credentials.members));
+            member(wanted, alpn, credentials)?
+        }
         CaSource::Inline(source) => {
             originate(wanted, alpn, certificates(source).map_err(|reason| refuse(&reason))?)?
         }
@@ -62,7 +66,7 @@ pub fn settings(
     // A member is known by its SPIFFE id; the name only tells its proxy which port is meant.
     let name = wanted.sni.as_deref().unwrap_or("mesh.internal").to_owned();
     let server_name = ServerName::try_from(name).map_err(|error| refuse(&format!("server name: {error}")))?;
-    Ok(TlsSettings { config, server_name })
+    Ok(TlsSettings { config, server_name, members })
 }
 
 fn member(

@@ -212,7 +212,7 @@ impl LinkService for Link {
                         seen.lock().unwrap().kept = Some(kept.confirmed_unix);
                         continue;
                     }
-                    None => continue,
+                    Some(up::Message::Connections(_)) | None => continue,
                 };
                 let _ = down.send(Ok(ack.into())).await;
             }

@@ -32,7 +32,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_util::sync::CancellationToken;
-use weft_identity::{Bundle, Issuer, PrivateKey, SpiffeId, Svid, TrustDomain};
+use weft_identity::{Bundle, Issuer, PrivateKey, Revoked, SpiffeId, Svid, TrustDomain, revocation::Reason};
+use weft_link::SignedList;
 use weft_proxy::{Config, ProxyError, static_config::StaticResources};
 
 /// Nothing here takes longer, or it hangs.
@@ -62,9 +63,18 @@ impl Ca {
     }
 
     fn svid(&self, id: &SpiffeId) -> (Svid, Bundle) {
+        self.svid_for(id, Duration::from_secs(3600))
+    }
+
+    fn svid_for(&self, id: &SpiffeId, ttl: Duration) -> (Svid, Bundle) {
         let key = PrivateKey::generate().unwrap();
-        let chain = self.sign(&key.csr_der(id).unwrap(), id).unwrap();
+        let chain = self.sign_for(&key.csr_der(id).unwrap(), id, ttl).unwrap();
         (Svid::new(chain, key).unwrap(), self.bundle())
+    }
+
+    /// One that ends soon.
+    pub fn short_identity(&self, service: &str, ttl: Duration) -> (Svid, Bundle) {
+        self.svid_for(&SpiffeId::service(&self.trust_domain, "default", service).unwrap(), ttl)
     }
 
     pub fn sign(&self, csr: &[u8], id: &SpiffeId) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -83,6 +93,23 @@ impl Ca {
 
     pub fn bundle(&self) -> Bundle {
         self.issuer.bundle().clone()
+    }
+
+    /// What a control plane says once it has taken these back.
+    pub fn crl(&self, revoked: &[&Svid]) -> weft_link::Crl {
+        let revoked: Vec<_> = revoked
+            .iter()
+            .map(|svid| Revoked {
+                serial_hex: svid.serial_hex().to_owned(),
+                at: SystemTime::now(),
+                reason: Reason::KeyCompromise,
+            })
+            .collect();
+        let crl = self.issuer.crl(&revoked, SystemTime::now()).unwrap();
+        let lists = crl.lists().iter();
+        let lists =
+            lists.map(|list| SignedList { crl_der: list.der.clone(), issuer_der: list.issuer.to_vec() });
+        weft_link::Crl { lists: lists.collect() }
     }
 
     pub fn trust_domain(&self) -> TrustDomain {

@@ -24,5 +24,6 @@ mod paths;
 mod rules;
 mod tls_matrix;
 mod tls_protocol;
+mod trials;
 mod underscores;
 mod updates;

@@ -56,7 +56,7 @@ impl Member {
     /// Is somebody else from now on.
     pub fn become_another(&self, ca: &Ca, service: &str, generation: u64) {
         let (svid, bundle) = ca.identity(service);
-        let credentials = Credentials { generation, svid: Arc::new(svid), bundle: Arc::new(bundle) };
+        let credentials = Credentials::new(generation, svid, bundle);
         self.mailbox.send(Command::Credentials(Arc::new(credentials)));
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{PolicyInput, decide};
+use super::{NO_POLICY, PolicyInput, decide, would_refuse};
 use crate::matcher::HeadView;
 use crate::types::{
     HeaderKey, HeaderMatch, HeaderTest, Permission, Policy, Principal, Rbac, RbacAction, StringMatch,
@@ -90,6 +90,32 @@ fn allow_deny_and_log() {
     }
     let nobody = Rbac { action: RbacAction::Allow, policies: Vec::new() };
     assert!(!decide(&nobody, &input(None)).allow, "no policies: nobody");
+}
+
+#[test]
+fn on_trial_each_object_that_would_refuse_is_told_once() {
+    let policy = |name: &str, fits: bool| Policy {
+        name: name.into(),
+        permissions: vec![if fits { Permission::Any } else { Permission::DestinationPort(1) }],
+        principals: vec![Principal::Any],
+        stamp: None,
+    };
+    let told = |action, policies: &[(&str, bool)]| {
+        let policies = policies.iter().map(|(name, fits)| policy(name, *fits)).collect();
+        let rules = Rbac { action, policies };
+        would_refuse(&rules, &input(None)).into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    let rules =
+        [("A/n/a#0", true), ("A/n/a#10", true), ("A/n/a#2", false), ("A/n/b", true), ("A/n/c", false)];
+    assert_eq!(told(RbacAction::Deny, &rules), ["A/n/a", "A/n/b"]);
+    assert_eq!(told(RbacAction::Allow, &rules), none);
+    assert_eq!(told(RbacAction::Log, &rules), none);
+    assert_eq!(told(RbacAction::Deny, &[("A/n/a", false)]), none);
+    assert_eq!(told(RbacAction::Allow, &[("A/n/a#0", false), ("A/n/a#1", false)]), ["A/n/a"]);
+    assert_eq!(told(RbacAction::Allow, &[("A/n/a", false), ("A/n/b", false)]), [NO_POLICY]);
+    assert_eq!(told(RbacAction::Allow, &[]), [NO_POLICY]);
+    assert_eq!(told(RbacAction::Deny, &[("odd#name", true), ("odd#", true)]), ["odd#name", "odd#"]);
 }
 
 #[test]

@@ -32,6 +32,18 @@ pub struct Policy {
     pub stamp: Option<Arc<Stamp>>,
 }
 
+impl Policy {
+    /// The object that it is of: ours with several rules have a policy for each, `KIND/NS/NAME#RULE`.
+    pub fn object(&self) -> &str {
+        match self.name.rsplit_once('#') {
+            Some((object, rule)) if !rule.is_empty() && rule.bytes().all(|byte| byte.is_ascii_digit()) => {
+                object
+            }
+            _ => &self.name,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Permission {
     Any,

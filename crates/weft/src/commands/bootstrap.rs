@@ -147,6 +147,11 @@ fn envoy(args: &EnvoyArgs, trust_domain: &str) -> anyhow::Result<Value> {
             "app_address": args.app_address.to_string(),
         })),
         "admin": {"address": {"socket_address": {"address": args.admin.ip().to_string(), "port_value": args.admin.port()}}},
+        // Envoy's own limit is 100, less than one sentence of a policy about paths.
+        "layered_runtime": {"layers": [
+            {"name": "weft", "static_layer": {"re2.max_program_size.error_level": 16384}},
+            {"name": "admin", "admin_layer": {}},
+        ]},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": if args.delta { "DELTA_GRPC" } else { "GRPC" },

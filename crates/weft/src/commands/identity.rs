@@ -1,4 +1,4 @@
-//! `weft identity`: join tokens, SVIDs and trust bundles.
+//! `weft identity`: join tokens, SVIDs, trust bundles, and taking certificates back.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -6,16 +6,22 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
+use weft_identity::revocation::Reason;
 
+use super::objects::encoded;
 use super::questions::Connection;
+use crate::output::{self, Format};
 
+const CERTIFICATES: &str = "/identity/v1/certificates";
 /// Between two tries to reach an agent that is away.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
-/// Join tokens, SVIDs and trust bundles.
+/// Join tokens, SVIDs and trust bundles; who is certified, and taking it back.
 #[derive(Args)]
-#[command(after_help = "Example: weft identity token --service be1 > be1.token")]
+#[command(
+    after_help = "Examples: weft identity token --service be1 > be1.token\n          weft identity list"
+)]
 pub struct IdentityArgs {
     #[command(subcommand)]
     what: What,
@@ -26,7 +32,9 @@ enum What {
     Token(TokenArgs),
     Bundle(BundleArgs),
     Fetch(FetchArgs),
+    List(ListArgs),
     Show(ShowArgs),
+    Revoke(RevokeArgs),
 }
 
 /// A one-time token with which one workload of a service may join.
@@ -48,8 +56,13 @@ struct TokenArgs {
 
 /// The mesh's trust bundle, as PEM.
 #[derive(Args)]
-#[command(after_help = "Example: weft identity bundle > roots.pem")]
+#[command(
+    after_help = "Examples: weft identity bundle > roots.pem\n          weft identity bundle --crl > crl.pem"
+)]
 struct BundleArgs {
+    /// The signed list of what is revoked (X.509 CRL) instead.
+    #[arg(long)]
+    crl: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -72,12 +85,60 @@ struct FetchArgs {
     state: Option<PathBuf>,
 }
 
-/// What a certificate file says: SPIFFE id, serial, validity.
+/// The certificates that are valid now: whose, by which CA, until when, who asked, what is revoked.
 #[derive(Args)]
-#[command(after_help = "Example: weft identity show svid.pem")]
+#[command(
+    after_help = "Examples: weft identity list\n          weft identity list spiffe://mesh.internal/ns/default/sa/be1 -o json"
+)]
+struct ListArgs {
+    /// Only those of this SPIFFE id, or the one of this serial number.
+    of: Option<String>,
+    /// How to print them.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What a certificate file says, or what the control plane knows of a serial number or a SPIFFE id.
+#[derive(Args)]
+#[command(
+    after_help = "Examples: weft identity show svid.pem\n          weft identity show 4f1c2a9be0d34c5f8a7b6c5d4e3f2a1b\n          weft identity show spiffe://mesh.internal/ns/default/sa/be1"
+)]
 struct ShowArgs {
-    /// A PEM file.
-    file: PathBuf,
+    /// A PEM file, a serial number in hex, or a SPIFFE id.
+    #[arg(value_name = "FILE|SERIAL|ID")]
+    what: String,
+    /// How to print what the control plane knows.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Takes back a certificate, or all of an identity: proxies refuse it at once, and cut what is open.
+///
+/// By serial number one certificate is taken back; others of the same identity stay good. By SPIFFE id all of
+/// them are, and unspent join tokens too; it comes back with a join token that is made afterwards, and with a
+/// state directory that does not hold the old certificate.
+#[derive(Args)]
+#[command(
+    after_help = "Examples: weft identity revoke 4f1c2a9be0d34c5f8a7b6c5d4e3f2a1b --reason key-compromise\n          weft identity revoke spiffe://mesh.internal/ns/default/sa/be1"
+)]
+struct RevokeArgs {
+    /// A serial number in hex, or a SPIFFE id; `weft identity list` shows both.
+    #[arg(value_name = "SERIAL|ID")]
+    what: String,
+    /// Why: unspecified, key-compromise, superseded, cessation-of-operation or privilege-withdrawn.
+    #[arg(long, default_value = "unspecified", value_name = "REASON", value_parser = reason)]
+    reason: Reason,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    let known = Reason::ALL.map(Reason::name).join(", ");
+    Reason::find(text).ok_or_else(|| format!("choose from {known}"))
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {
@@ -99,10 +160,14 @@ pub async fn run(args: IdentityArgs) -> anyhow::Result<ExitCode> {
         }
         What::Bundle(args) => {
             let answer = args.connection.client()?.get("/query/v1/bundle").await?;
-            print!("{}", answer["pem"].as_str().context("the control plane answered without a bundle")?);
+            let (key, what) = if args.crl { ("crl_pem", "revocation list") } else { ("pem", "bundle") };
+            let pem = answer[key].as_str();
+            print!("{}", pem.with_context(|| format!("the control plane answered without a {what}"))?);
         }
         What::Fetch(args) => fetch(args).await?,
-        What::Show(args) => show(&args)?,
+        What::List(args) => list(args).await?,
+        What::Show(args) => show(args).await?,
+        What::Revoke(args) => revoke(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,13 +212,127 @@ async fn write_each(socket: &Path, args: &FetchArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(args: &ShowArgs) -> anyhow::Result<()> {
-    let pem = std::fs::read_to_string(&args.file)
-        .with_context(|| format!("cannot read {}", args.file.display()))?;
+fn path(of: Option<&str>) -> String {
+    of.map_or_else(|| CERTIFICATES.to_owned(), |of| format!("{CERTIFICATES}?of={}", encoded(of)))
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let answer = args.connection.client()?.get(&path(args.of.as_deref())).await?;
+    output::print(args.output, &answer, || {
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let certificates = answer["certificates"].as_array().into_iter().flatten();
+        let rows: Vec<Vec<String>> = certificates
+            .map(|one| {
+                let revoked = match &one["revoked"] {
+                    Value::Null => "-".to_owned(),
+                    revoked => format!("{} ({})", text(&revoked["at"]), text(&revoked["reason"])),
+                };
+                vec![
+                    text(&one["id"]),
+                    text(&one["serial"]),
+                    text(&one["not_after"]),
+                    text(&one["evidence"]),
+                    text(&one["from"]),
+                    revoked,
+                ]
+            })
+            .collect();
+        let barred = answer["barred"].as_array().into_iter().flatten();
+        let barred: String = barred
+            .map(|one| format!("\n{} is revoked until it joins with a new token", text(&one["id"])))
+            .collect();
+        output::table(&["id", "serial", "expires", "by", "from", "revoked"], &rows) + &barred
+    })
+}
+
+async fn show(args: ShowArgs) -> anyhow::Result<()> {
+    let file = Path::new(&args.what);
+    // A serial number is a file's name too, if there is such a file.
+    if args.what.starts_with("spiffe:") || is_serial(&args.what) && !file.exists() {
+        let answer = args.connection.client()?.get(&path(Some(&args.what))).await?;
+        return output::print(args.output, &answer, || {
+            let known = answer["certificates"].as_array().into_iter().flatten().map(shown);
+            let barred = answer["barred"].as_array().into_iter().flatten().map(|one| {
+                let text = |key: &str| one["revoked"][key].as_str().unwrap_or("-").to_owned();
+                format!(
+                    "{} is revoked since {} by {} ({}); it comes back with a new join token",
+                    one["id"].as_str().unwrap_or("-"),
+                    text("at"),
+                    text("by"),
+                    text("reason"),
+                )
+            });
+            known.chain(barred).collect::<Vec<_>>().join("\n")
+        });
+    }
+    let pem = std::fs::read_to_string(file).with_context(|| {
+        format!("{} is neither a file that can be read, nor a serial number in hex or a SPIFFE id", args.what)
+    })?;
     let certificates = weft_identity::describe_pem(&pem)
-        .with_context(|| format!("{} holds no certificate that can be read", args.file.display()))?;
+        .with_context(|| format!("{} holds no certificate that can be read", args.what))?;
     for certificate in certificates {
         println!("{certificate}");
     }
     Ok(())
+}
+
+/// Of one certificate, as the control plane has it.
+fn shown(one: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let revoked = match &one["revoked"] {
+        Value::Null => "no".to_owned(),
+        revoked => {
+            format!("{} by {} ({})", text(&revoked["at"]), text(&revoked["by"]), text(&revoked["reason"]))
+        }
+    };
+    let mut lines = vec![text(&one["id"])];
+    for (name, value) in [
+        ("serial", text(&one["serial"])),
+        ("issuer", text(&one["issuer"])),
+        ("issued", text(&one["issued"])),
+        ("by", format!("{} from {}", text(&one["evidence"]), text(&one["from"]))),
+        ("valid from", text(&one["not_before"])),
+        ("valid until", text(&one["not_after"])),
+        ("revoked", revoked),
+    ] {
+        lines.push(format!("  {name:<12} {value}"));
+    }
+    lines.join("\n")
+}
+
+fn is_serial(text: &str) -> bool {
+    let digits: Vec<u8> = text.bytes().filter(|byte| *byte != b':').collect();
+    (8..=40).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit)
+}
+
+async fn revoke(args: RevokeArgs) -> anyhow::Result<()> {
+    let wish = json!({"of": args.what, "reason": args.reason.name()});
+    let done = args.connection.client()?.post("/identity/v1/revocations", &wish).await?;
+    let id = done["id"].as_str().unwrap_or(&args.what);
+    for serial in done["revoked"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        output::line(serial)?;
+    }
+    let revoked = done["revoked"].as_array().map_or(0, Vec::len);
+    let before = match done["already"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(already) => format!(" ({already} had been before)"),
+    };
+    eprintln!("{id}: {} revoked{before}; proxies refuse it now, and cut what is open", counted(revoked));
+    if done["barred"] == true {
+        eprintln!(
+            "it joins no more, until there is a new token: weft identity token; {} void",
+            match done["tokens"].as_u64() {
+                Some(1) => "1 unspent token is".to_owned(),
+                tokens => format!("{} unspent tokens are", tokens.unwrap_or(0)),
+            }
+        );
+    }
+    Ok(())
+}
+
+fn counted(certificates: usize) -> String {
+    match certificates {
+        1 => "1 certificate".to_owned(),
+        more => format!("{more} certificates"),
+    }
 }

@@ -1,12 +1,15 @@
 //! One file per command, and the little they share.
 
+pub mod audit;
 pub mod bootstrap;
 pub mod check;
 pub mod control;
 pub mod demo;
+pub mod explain;
 pub mod identity;
 pub mod misc;
 pub mod objects;
+pub mod prove;
 pub mod proxy;
 pub mod questions;
 
@@ -78,6 +81,14 @@ pub fn follow_parent() {
         while matches!(std::io::Read::read(&mut std::io::stdin(), &mut sink), Ok(n) if n > 0) {}
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
     });
+}
+
+/// No core file, and nothing for a program that takes cores through a pipe either: keys are in this memory. A limit of
+/// one byte keeps the kernel from both, where 0 would stop files only (core(5)).
+pub fn keep_memory_private() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Lowering a limit of one's own is always permitted; where it is not, there is nobody to be told.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(1), maximum: Some(1) });
 }
 
 /// A mistake in how a command was called, found after its arguments were parsed: exit status 2.

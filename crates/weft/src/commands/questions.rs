@@ -117,7 +117,7 @@ impl Window {
 }
 
 /// A path with its parameters, percent-encoded.
-fn path(base: &str, parameters: &[(&str, String)]) -> String {
+pub(super) fn path(base: &str, parameters: &[(&str, String)]) -> String {
     let encode = |text: &str| -> String {
         text.bytes()
             .map(|byte| match byte {
@@ -134,7 +134,7 @@ fn path(base: &str, parameters: &[(&str, String)]) -> String {
 }
 
 /// A question that the control plane finds wrongly put (400) is a mistake of usage.
-async fn ask(connection: &Connection, path: &str) -> anyhow::Result<Value> {
+pub(super) async fn ask(connection: &Connection, path: &str) -> anyhow::Result<Value> {
     connection.client()?.get(path).await.map_err(|error| match error.downcast_ref::<Refusal>() {
         Some(refusal) if refusal.code == 400 => super::usage(refusal.message.clone()),
         _ => error,
@@ -348,11 +348,11 @@ pub async fn edges(args: EdgesArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(value: &Value) -> Vec<Value> {
+pub(super) fn list(value: &Value) -> Vec<Value> {
     value.as_array().cloned().unwrap_or_default()
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(s) if s.is_empty() => "-".into(),

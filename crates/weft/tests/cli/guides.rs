@@ -74,6 +74,13 @@ fn the_first_mesh_guide_can_be_followed() {
 }
 
 #[test]
+fn the_guide_to_proof_can_be_followed() {
+    let shown = follow("prove.md");
+    assert!(shown.contains("proved: ") && shown.contains("X25519MLKEM768"), "nothing was proved:\n{shown}");
+    assert!(shown.contains("found: exit status 1") && shown.contains("ID-SEG-REC-1"), "{shown}");
+}
+
+#[test]
 fn the_progressive_delivery_guide_can_be_followed() {
     let shown = follow("progressive-delivery.md");
     let counts: Vec<u32> = shown
@@ -97,6 +104,26 @@ fn the_security_guide_can_be_followed() {
         .collect();
     assert_eq!(codes, ["200", "200", "403", "200", "403", "403", "403", "200"], "{shown}");
     assert!(shown.contains("spiffe://mesh.internal/ns/default/sa/be1") && shown.contains("mtls"), "{shown}");
+}
+
+#[test]
+fn the_access_policies_guide_can_be_followed() {
+    let shown = follow("access-policies.md");
+    let codes: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.contains("http://be"))
+        .filter_map(|line| line.rsplit(' ').next())
+        .filter(|code| code.len() == 3 && code.parse::<u16>().is_ok())
+        .collect();
+    assert_eq!(codes, ["200", "200", "403", "200", "403", "200", "200", "200", "403"], "{shown}");
+    let counted = shown.lines().find(|line| line.starts_with("weft_authorization_would_deny_total{"));
+    let counted = counted.unwrap_or_else(|| panic!("nothing is counted:\n{shown}"));
+    for word in [r#"policy="AccessPolicy/default/be4-readers""#, r#"caller="default/fe""#] {
+        assert!(counted.contains(word), "{counted}");
+    }
+    for word in ["x-request-id: ", "WFT0023", "fe-reads-be2"] {
+        assert!(shown.to_lowercase().contains(&word.to_lowercase()), "{word:?} is not shown:\n{shown}");
+    }
 }
 
 #[test]

@@ -215,3 +215,97 @@ fn a_taken_port_is_one_sentence_that_names_it() {
     assert!(text.contains(&mesh.api.to_string()) && text.contains("taken"), "{text}");
     assert_eq!(text.trim().lines().count(), 1, "{text}");
 }
+
+#[test]
+fn certificates_are_listed_shown_and_taken_back() {
+    let mut mesh = Mesh::start(WEFT).unwrap();
+    let app = weft_testkit::http::Origin::start("be1").unwrap();
+    let be1 = mesh.proxy("be1", "be1-1", app.port, &[]).unwrap();
+    let id = "spiffe://mesh.internal/ns/default/sa/be1";
+    let all = mesh.json(&["identity", "list", id]).unwrap();
+    let one = &all["certificates"][0];
+    let serial = one["serial"].as_str().unwrap();
+    assert_eq!((&one["evidence"], &one["revoked"]), (&"join-token".into(), &serde_json::Value::Null));
+    let file = be1.state.join("identity/chain.pem");
+    let shown = mesh.ok(&["identity", "show", file.to_str().unwrap()]).unwrap();
+    assert!(shown.contains(serial), "the file says the same: {shown}");
+    let table = mesh.ok(&["identity", "list"]).unwrap();
+    assert!(table.contains(serial) && table.contains("control-plane"), "{table}");
+
+    let out = mesh.ok(&["identity", "revoke", serial, "--reason", "key-compromise"]).unwrap();
+    assert_eq!(out.trim(), serial);
+    let shown = mesh.ok(&["identity", "show", serial]).unwrap();
+    assert!(shown.contains(id) && shown.contains("key-compromise"), "{shown}");
+    let crl = mesh.ok(&["identity", "bundle", "--crl"]).unwrap();
+    assert!(crl.starts_with("-----BEGIN X509 CRL-----"), "{crl}");
+    for (args, words) in [
+        (&["identity", "revoke", "4a00ff00"][..], "weft identity list"),
+        (&["identity", "revoke", "be1"], "neither a serial number"),
+        (&["identity", "show", "spiffe://mesh.internal/ns/default/sa/nobody"], "weft identity list"),
+        (&["identity", "show", "no-such-file"], "neither a file"),
+    ] {
+        let out = mesh.cli(args).unwrap();
+        assert!(out.status.code() == Some(1) && stderr(&out).contains(words), "{args:?}: {}", stderr(&out));
+    }
+    let out = mesh.cli(&["identity", "revoke", serial, "--reason", "boredom"]).unwrap();
+    assert!(out.status.code() == Some(2) && stderr(&out).contains("key-compromise"), "{}", stderr(&out));
+
+    // All of an identity, until there is a new token.
+    mesh.ok(&["identity", "revoke", id]).unwrap();
+    let table = mesh.ok(&["identity", "list", id]).unwrap();
+    assert!(table.contains("until it joins with a new token"), "{table}");
+}
+
+#[test]
+fn the_record_of_changes_is_listed_and_verified() {
+    let mesh = Mesh::start(WEFT).unwrap();
+    mesh.apply("{apiVersion: v1, kind: Service, metadata: {name: be9}, spec: {selector: {app: be9}, ports: [{port: 80}]}}")
+        .unwrap();
+    let listed = mesh.json(&["audit", "list", "--object", "be9", "-o", "json"]).unwrap();
+    assert_eq!(listed["entries"][0]["who"], "owner", "{listed}");
+    assert_eq!(
+        mesh.json(&["audit", "list", "--refused", "-o", "json"]).unwrap()["entries"],
+        serde_json::json!([])
+    );
+    assert!(mesh.ok(&["audit", "verify"]).unwrap().contains("whole"));
+    let log = mesh.state().join("audit.jsonl");
+    let altered = std::fs::read_to_string(&log).unwrap().replace("be9", "be8");
+    std::fs::write(&log, altered).unwrap();
+    let out = mesh.cli(&["audit", "verify"]).unwrap();
+    assert_eq!(out.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&out.stdout).contains("not whole"), "{out:?}");
+    assert_eq!(mesh.cli(&["audit", "list", "--since", "yesterday"]).unwrap().status.code(), Some(2));
+}
+
+#[test]
+fn what_would_become_of_a_request_is_explained() {
+    let mesh = Mesh::start(WEFT).unwrap();
+    mesh.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: fe}, spec: {selector: {app: fe}, ports: [{port: 80}]}}
+---
+{apiVersion: v1, kind: Service, metadata: {name: be1}, spec: {selector: {app: be1}, ports: [{port: 80}]}}",
+    )
+    .unwrap();
+    let asked = ["explain", "GET", "http://be1/", "--from", "fe", "-H", "x-tier: gold", "-o", "json"];
+    let found = mesh.json(&asked).unwrap();
+    assert_eq!((&found["verdict"], &found["status"]), (&"respond".into(), &503.into()), "{found}");
+    assert_eq!(found["backend"], "default/be1:80");
+    let said = mesh.ok(&["explain", "GET", "http://be2/", "--from", "fe"]).unwrap();
+    assert!(said.contains("did you mean") && said.contains("none: nobody takes it"), "{said}");
+    for (wrong, code) in [
+        (["explain", "GET", "be1", "--from", "fe"], 2),
+        (["explain", "G T", "http://be1/", "--from", "fe"], 2),
+        (["explain", "GET", "http://be1/", "--from", "feo"], 1),
+    ] {
+        assert_eq!(mesh.cli(&wrong).unwrap().status.code(), Some(code), "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_holds_keys_leaves_no_core() {
+    let mesh = Mesh::start(WEFT).unwrap();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", mesh.control.pid())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    // One byte: with 0 the kernel still pipes cores to whoever takes them.
+    assert_eq!(line.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["1", "1"], "{line}");
+}

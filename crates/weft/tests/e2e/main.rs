@@ -9,6 +9,7 @@
 mod demo;
 mod dns;
 mod ledger;
+mod prove;
 mod split;
 mod stat;
 mod tcp;

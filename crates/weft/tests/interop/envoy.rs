@@ -2,6 +2,8 @@
 //! from the agent's Unix socket. Its neighbours are Weft proxies, so each request below crosses the border
 //! between the two once, in mTLS.
 
+mod access;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
@@ -255,6 +257,27 @@ fn an_envoy_takes_members_only() {
     }
     assert_eq!(figure.stat(&format!("listener.{}_{INBOUND}.no_filter_chain_match", figure.address)), 2);
     assert_eq!(figure.apps[1].served(), served, "nothing of all this reached the app");
+}
+
+#[test]
+fn an_envoy_refuses_a_revoked_member_and_no_other() {
+    let Some(figure) = Figure::start(9, &[]) else { return };
+    let be2 = || IdentityMatch::Exact(vec!["spiffe://mesh.internal/ns/default/sa/be2".parse().unwrap()]);
+    let knock = |joined: &Joined| {
+        let (svid, bundle) = Svid::read(&joined.state.join("identity")).unwrap();
+        figure.over_tls(client_config(&svid, &bundle, be2(), &["http/1.1"]).unwrap())
+    };
+    let is_in = |joined: &Joined| knock(joined).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
+    assert!(is_in(&figure.be1) && is_in(&figure.be4));
+    let (revoked, _) = Svid::read(&figure.be4.state.join("identity")).unwrap();
+    let said = std::time::Instant::now();
+    figure.mesh.ok(&["identity", "revoke", revoked.serial_hex()]).unwrap();
+    figure.until("the Envoy refuses it", || knock(&figure.be4).is_err().then_some(()));
+    println!("refused after {:?}", said.elapsed());
+    assert!(is_in(&figure.be1), "the list is no reason to refuse others");
+    assert_eq!(figure.call(&figure.be1, "http://be2/").status, 200);
+    let listener = format!("listener.{}_{INBOUND}", figure.address);
+    assert!(figure.stat(&format!("{listener}.ssl.fail_verify_error")) >= 1);
 }
 
 /// A certificate of a stranger's CA that calls itself by our trust domain and a member's name.

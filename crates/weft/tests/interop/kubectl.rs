@@ -119,6 +119,57 @@ fn kubectl_finds_and_explains_our_kinds() {
 }
 
 #[test]
+fn kubectl_works_on_the_service_mesh_interface() {
+    let Some(kubectl) = Kubectl::start() else { return };
+    let objects = r#"
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: HTTPRouteGroup
+metadata: {name: web}
+spec: {matches: [{name: read, methods: [GET], pathRegex: /books}]}
+---
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: TCPRoute
+metadata: {name: web}
+spec: {matches: {ports: [8080]}}
+---
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {name: web}
+spec:
+  destination: {kind: ServiceAccount, name: web}
+  sources: [{kind: ServiceAccount, name: fe}]
+  rules: [{kind: HTTPRouteGroup, name: web, matches: [read]}, {kind: TCPRoute, name: web}]
+"#;
+    let all = |word: &str| {
+        [
+            "httproutegroup.specs.smi-spec.io/web",
+            "tcproute.specs.smi-spec.io/web",
+            "traffictarget.access.smi-spec.io/web",
+        ]
+        .map(|name| format!("{name} {word}"))
+        .to_vec()
+    };
+    assert_eq!(kubectl.apply(objects), all("created"));
+    assert_eq!(kubectl.apply(objects), all("unchanged"));
+    has(&kubectl.ok(&["api-versions"]), &["access.smi-spec.io/v1alpha3\n", "specs.smi-spec.io/v1alpha4\n"]);
+    has(&kubectl.ok(&["get", "traffictargets"]), &["DESTINATION", "SOURCES", "web", "fe"]);
+    has(&kubectl.ok(&["get", "tcproutes.specs.smi-spec.io"]), &["PORTS", "8080"]);
+    // The bare name is Gateway API's, of which there is none.
+    let bare = kubectl.ok(&["get", "tcproutes", "-o", "name"]);
+    assert_eq!(bare, "");
+    has(
+        &kubectl.ok(&["explain", "traffictarget.spec.rules"]),
+        &["GROUP:      access.smi-spec.io", "matches"],
+    );
+    // The older version, by the server's reading.
+    let old = kubectl.json(&["get", "traffictargets.v1alpha2.access.smi-spec.io", "web"]);
+    assert_eq!(old["apiVersion"], "access.smi-spec.io/v1alpha2");
+    let wrong = r#"{"spec":{"matches":[{"name":"a","pathRegex":"/a("}]}}"#;
+    let said = kubectl.refused(&["patch", "httproutegroup", "web", "--type=merge", "-p", wrong]);
+    has(&said, &["spec.matches[0].pathRegex", "is not a regular expression"]);
+}
+
+#[test]
 fn kubectl_apply_creates_changes_and_leaves_alone() {
     let Some(kubectl) = Kubectl::start() else { return };
     let all = |word: &str| {

@@ -50,7 +50,8 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
 }
 
-fn numbered(line: &[u8]) -> Option<(u64, Value)> {
+/// A line that is an entry, with its number.
+pub(super) fn numbered(line: &[u8]) -> Option<(u64, Value)> {
     let value: Value = serde_json::from_slice(line).ok()?;
     Some((value["seq"].as_u64()?, value))
 }

@@ -65,6 +65,7 @@ impl Server {
             state: dir.path().to_owned(),
             advertise: None,
             trust_domain: "mesh.internal".to_owned(),
+            audit: Arc::new(super::audit::Audit::open(dir.path()).unwrap()),
             query: axum::Router::new().route("/query/v1/echo", echo),
             sight: Sight { snapshot, more: Box::new(Vec::new) },
         };

@@ -47,8 +47,13 @@ fn may(who: Who, method: &Method, path: &str) -> bool {
         Who::OperatorOfDefault if object => reads && mesh_wide,
         _ if path.starts_with("/query/v1/bundle") => reads,
         Who::Viewer | Who::Operator if path == "/query/v1/token" => false,
+        Who::Viewer | Who::Operator if path == "/query/v1/connections" => who == Who::Operator,
         Who::Viewer | Who::Operator if path.starts_with("/query/") => reads,
-        _ => reads && !["/query/", "/access/", "/audit/"].iter().any(|root| path.starts_with(root)),
+        Who::Viewer | Who::Operator if path.starts_with("/identity/") => reads,
+        _ => {
+            reads
+                && !["/query/", "/access/", "/audit/", "/identity/"].iter().any(|root| path.starts_with(root))
+        }
     }
 }
 
@@ -253,6 +258,25 @@ async fn users_come_and_go_and_no_secret_is_kept() {
 }
 
 #[tokio::test]
+async fn who_guesses_is_told_to_wait_and_locks_nobody_out() {
+    let server = Server::start().await;
+    let token = grant(&server, json!({"name": "vi", "role": "viewer"})).await;
+    let guess = async |n: u32| as_user(&server, &format!("guess-{n}"), &Method::GET, SERVICES).await;
+    for n in 1..5 {
+        assert_eq!(guess(n).await.status, StatusCode::UNAUTHORIZED, "guess {n}");
+    }
+    for (n, wait) in [(5, "1"), (6, "2"), (7, "4")] {
+        let refused = guess(n).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "guess {n}");
+        assert_eq!(refused.headers["retry-after"], wait);
+        assert_eq!(refused.value["reason"], "TooManyRequests");
+    }
+    assert_eq!(as_user(&server, &token, &Method::GET, SERVICES).await.status, StatusCode::OK);
+    assert_eq!(guess(8).await.status, StatusCode::UNAUTHORIZED, "it begins anew");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_client_certificate_is_its_users() {
     let server = Server::start().await;
     let (pem, der, key) = certificate("https://example.com/ana");
@@ -306,6 +330,13 @@ async fn every_refusal_and_every_change_is_in_the_audit_log() {
     );
     let whole = server.get("/audit/v1/verify").await.value;
     assert_eq!((&whole["ok"], &whole["entries"]), (&true.into(), &4.into()));
+    let refused = server.get("/audit/v1/entries?refused=true&who=vi").await.value;
+    assert_eq!(refused["entries"].as_array().unwrap().len(), 1, "{refused}");
+    assert_eq!(refused["entries"][0]["object"], SERVICES);
+    let newest = server.get("/audit/v1/entries?limit=1").await.value;
+    assert_eq!((&newest["entries"][0]["verb"], &newest["more"]), (&"create".into(), &true.into()));
+    assert_eq!(server.get("/audit/v1/entries?limit=0").await.status, 400);
+    assert_eq!(server.get("/audit/v1/entries?sinc=1h").await.status, 400);
     let file = server.dir.path().join("audit.jsonl");
     let altered = std::fs::read_to_string(&file).unwrap().replace("\"vi\"", "\"me\"");
     std::fs::write(&file, altered).unwrap();

@@ -14,20 +14,22 @@ use super::super::proto::any;
 use super::super::{manager, names};
 
 /// What the filters are called by which an Envoy's routes give their rules.
-const AUDIT: &str = "weft.audit";
 const DENY: &str = "weft.deny";
 const ALLOW: &str = "weft.allow";
+const WOULD_DENY: &str = "weft.would-deny";
+const WOULD_ALLOW: &str = "weft.would-allow";
 
-/// Paths that mean one thing before they are made regular and another thing after it.
-const AMBIGUOUS: &str = ".*(//|%2[fF]|%5[cC]).*";
+/// Paths that mean one thing before they are made regular, or rid of parameters, and another thing after it.
+const AMBIGUOUS: &str = r".*(//|%2[fF]|%5[cC]|/\.?\.?(;|%3[bB])).*";
 
 pub fn http_rbac(rules: &Rules) -> Vec<hcm::HttpFilter> {
     let one = |rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
         manager::http_filter("envoy.filters.http.rbac", any(&rbac_filter(rules, shadow)))
     };
-    let audit = rules.audit.iter().map(|audit| one(None, Some(audit)));
     let deny = rules.deny.iter().map(|deny| one(Some(deny), None));
-    audit.chain(deny).chain([one(Some(&rules.allow), None)]).collect()
+    // Last: what is refused anyway is no news of a policy on trial.
+    let on_trial = rules.would_deny.iter().chain(&rules.would_allow).map(|rules| one(None, Some(rules)));
+    deny.chain([one(Some(&rules.allow), None)]).chain(on_trial).collect()
 }
 
 fn rbac_filter(rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>) -> HttpRbac {
@@ -40,9 +42,10 @@ pub fn rbac_for_routes() -> Vec<hcm::HttpFilter> {
     let nobody = rbac::Rbac::default();
     let nothing = any(&rbac_filter(None, None));
     vec![
-        manager::http_filter(AUDIT, nothing.clone()),
-        manager::http_filter(DENY, nothing),
+        manager::http_filter(DENY, nothing.clone()),
         manager::http_filter(ALLOW, any(&rbac_filter(Some(&nobody), None))),
+        manager::http_filter(WOULD_DENY, nothing.clone()),
+        manager::http_filter(WOULD_ALLOW, nothing),
     ]
 }
 
@@ -50,7 +53,8 @@ pub fn rbac_of_routes(rules: &Rules) -> HashMap<String, google::Any> {
     let one = |name: &str, rules: Option<&rbac::Rbac>, shadow: Option<&rbac::Rbac>| {
         (name.to_owned(), any(&RbacPerRoute { rbac: Some(rbac_filter(rules, shadow)) }))
     };
-    let audit = rules.audit.iter().map(|audit| one(AUDIT, None, Some(audit)));
+    let would_deny = rules.would_deny.iter().map(|rules| one(WOULD_DENY, None, Some(rules)));
+    let would_allow = rules.would_allow.iter().map(|rules| one(WOULD_ALLOW, None, Some(rules)));
     let mut deny = rules.deny.clone();
     if rules.paths {
         // That paths are merged and escaped slashes refused is a setting of the connection too, and one that
@@ -59,10 +63,10 @@ pub fn rbac_of_routes(rules: &Rules) -> HashMap<String, google::Any> {
             action: rbac::rbac::Action::Deny as i32,
             ..Default::default()
         });
-        deny.policies.insert("weft/ambiguous-path".to_owned(), policies::paths_like(AMBIGUOUS));
+        deny.policies.insert("weft/ambiguous-path".to_owned(), policies::ambiguous_paths(AMBIGUOUS));
     }
     let deny = deny.iter().map(|deny| one(DENY, Some(deny), None));
-    audit.chain(deny).chain([one(ALLOW, Some(&rules.allow), None)]).collect()
+    deny.chain([one(ALLOW, Some(&rules.allow), None)]).chain(would_deny).chain(would_allow).collect()
 }
 
 pub fn network_rbac(number: u16, rules: &Rules) -> Vec<listener::Filter> {
@@ -78,7 +82,8 @@ pub fn network_rbac(number: u16, rules: &Rules) -> Vec<listener::Filter> {
             config_type: Some(listener::filter::ConfigType::TypedConfig(any(&filter))),
         }
     };
-    let audit = rules.audit.iter().map(|audit| one(None, Some(audit)));
     let deny = rules.deny.iter().map(|deny| one(Some(deny), None));
-    audit.chain(deny).chain([one(Some(&rules.allow), None)]).collect()
+    // Last: what is refused anyway is no news of a policy on trial.
+    let on_trial = rules.would_deny.iter().chain(&rules.would_allow).map(|rules| one(None, Some(rules)));
+    deny.chain([one(Some(&rules.allow), None)]).chain(on_trial).collect()
 }

@@ -2,9 +2,9 @@
 //! by a server to our client. Each refusal has its reason, and no byte of a refused client is delivered.
 //!
 //! These are the rows of S-TLS-01 but for four: 6 (good identity, not authorized: 403) and 35 (SHA-1, RSA-1024, which
-//! only an old tool makes) go through a whole proxy in `proxy/tests/policy`; 9 (revoked) and 40 (federated, of which
-//! the swapped bundle is `each_mesh_believes_its_own_bundle_only`) wait for their features. Rows 1 and 2 are one in
-//! TLS 1.3, where no certificate is an empty message: `without_a_certificate_only_first_contact_gets_in`.
+//! only an old tool makes) go through a whole proxy in `proxy/tests/policy`; 9 (revoked) is in `revoked`; 40 (federated,
+//! of which the swapped bundle is `each_mesh_believes_its_own_bundle_only`) waits for its feature. Rows 1 and 2 are one
+//! in TLS 1.3, where no certificate is an empty message: `without_a_certificate_only_first_contact_gets_in`.
 
 use super::authority::*;
 use super::*;

@@ -3,10 +3,12 @@
 //! They look at the raw value through [`At`], where a missing or mistyped field is simply not there:
 //! the structural check has told of it already, and the rules go on around it.
 
+mod access;
 mod core;
 mod grant;
 mod policy;
 mod route;
+mod smi;
 mod target;
 mod weft;
 
@@ -109,7 +111,10 @@ pub fn check(kind: Kind, value: &Value, sink: &mut Sink) {
         Kind::Workload => weft::workload(&spec, sink),
         Kind::ExternalService => weft::external(&spec, sink),
         Kind::TrafficPolicy => policy::traffic(&spec, sink),
-        Kind::AccessPolicy => policy::access(&spec, sink),
+        Kind::AccessPolicy => access::check(&spec, sink),
+        Kind::TrafficTarget => smi::target(&top, &spec, sink),
+        Kind::HTTPRouteGroup => smi::group(&spec, sink),
+        Kind::SmiTCPRoute | Kind::SmiUDPRoute => {}
     }
 }
 

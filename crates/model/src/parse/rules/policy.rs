@@ -1,4 +1,4 @@
-//! Rules of `TrafficPolicy` and `AccessPolicy`.
+//! Rules of `TrafficPolicy`, and of the targets of policies.
 
 use std::time::Duration;
 
@@ -75,36 +75,8 @@ fn shorter(part_of: &At<'_>, part: &str, whole_of: &At<'_>, whole: &str, sink: &
     }
 }
 
-pub fn access(spec: &At<'_>, sink: &mut Sink) {
-    targets(spec, &[("", "Service")], sink);
-    for rule in spec.items("rules") {
-        // An empty entry would match everything, which nobody writes on purpose where access is decided.
-        for (list, about) in
-            [("from", "identities, namespaces or services"), ("to", "methods, paths or ports")]
-        {
-            for entry in rule.items(list) {
-                let empty =
-                    entry.value.as_object().is_some_and(|fields| fields.keys().all(|name| !entry.says(name)));
-                if empty {
-                    entry.error(
-                        sink,
-                        "says nothing, and so would match everything",
-                        &format!("list {about}, or leave {list} out"),
-                    );
-                }
-            }
-        }
-    }
-    if !spec.says("rules") && matches!(spec.text("action"), Some("Deny" | "Audit")) {
-        spec.place("rules").warning(
-            sink,
-            "is missing: the policy matches nothing",
-            "rules: [{}] matches everything",
-        );
-    }
-}
-
-fn targets(spec: &At<'_>, known: &[Target], sink: &mut Sink) {
+/// Checks `targetRefs`, each of which must be one of `known`.
+pub fn targets(spec: &At<'_>, known: &[Target], sink: &mut Sink) {
     let targets = spec.items("targetRefs");
     for reference in &targets {
         let said = (reference.text_or("group", ""), reference.text_or("kind", "Service"));

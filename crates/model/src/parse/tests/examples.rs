@@ -185,4 +185,70 @@ spec:
     to: [{methods: [GET], paths: [/a, /b/*], ports: [8080]}]
 ",
     );
+    round_trip(
+        "
+apiVersion: weft.dev/v1
+kind: AccessPolicy
+metadata: {name: be1-trial}
+spec:
+  action: Deny
+  mode: DryRun
+  rules:
+  - from:
+    - {trustDomains: [partner.example], ipBlocks: [10.0.0.0/8, \"2001:db8::/32\"], notIpBlocks: [10.9.0.0/16]}
+    - {notIdentities: [\"spiffe://mesh.internal/ns/x/*\"], notNamespaces: [ops], notServices: [fe]}
+    to:
+    - {grpcMethods: [shop.Cart/Add, shop.Stock/*], notMethods: [GET]}
+    - {hosts: [shop.example, \"*.shop.example\"], notPaths: [/healthz]}
+    - headers:
+      - {name: x-tier, values: [gold, silver], prefixes: [plat], notValues: [platypus]}
+      - {name: x-debug, present: false}
+",
+    );
+}
+
+#[test]
+fn kinds_of_the_service_mesh_interface() {
+    round_trip(
+        "
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {name: metrics, namespace: shop}
+spec:
+  destination: {kind: ServiceAccount, name: web, namespace: shop}
+  sources: [{kind: ServiceAccount, name: prometheus, namespace: ops}]
+  rules: [{kind: HTTPRouteGroup, name: web, matches: [metrics]}, {kind: TCPRoute, name: web}]
+",
+    );
+    round_trip(
+        "
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: HTTPRouteGroup
+metadata: {name: web}
+spec:
+  matches:
+  - {name: metrics, pathRegex: /metrics, methods: [GET]}
+  - {name: android, pathRegex: \"/[a-z0-9_/.-]+\", methods: [\"*\"], headers: {user-agent: \".*Android.*\"}}
+",
+    );
+    for (kind, matches) in [("TCPRoute", "{name: web, ports: [8080]}"), ("UDPRoute", "{ports: [53]}")] {
+        round_trip(&format!(
+            "{{apiVersion: specs.smi-spec.io/v1alpha4, kind: {kind}, metadata: {{name: web}}, spec: {{matches: {matches}}}}}"
+        ));
+    }
+    // Older versions of the same shape are read, and kept as the newest.
+    for (version, kind, spec) in [
+        (
+            "access.smi-spec.io/v1alpha2",
+            "TrafficTarget",
+            "{destination: {kind: ServiceAccount, name: a, port: 8080}, sources: [{kind: ServiceAccount, name: b}], rules: [{kind: TCPRoute, name: c}]}",
+        ),
+        ("specs.smi-spec.io/v1alpha3", "HTTPRouteGroup", "{matches: [{name: a, methods: [GET]}]}"),
+        ("specs.smi-spec.io/v1alpha2", "TCPRoute", "{}"),
+    ] {
+        let text = format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: x}}, spec: {spec}}}");
+        let (documents, problems) = parse_text("f", &text);
+        assert_eq!(problems, [], "{text}");
+        assert_ne!(documents[0].value["apiVersion"], version);
+    }
 }

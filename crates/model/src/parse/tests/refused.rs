@@ -30,10 +30,16 @@ fn on_be1(says: &str) -> String {
     format!("{{targetRefs: [{{name: be1}}], {says}}}")
 }
 
+fn smi(says: &str) -> String {
+    let says = says.replace("SA", "{kind: ServiceAccount, name: fe}");
+    format!("{{destination: {{kind: ServiceAccount, name: be1}}, {says}}}")
+}
+
 fn rows() -> Vec<Row> {
     use Kind::{
-        AccessPolicy as Ap, ExternalService as Es, GRPCRoute as Grpc, HTTPRoute as Http, Mesh,
-        ReferenceGrant as Grant, Service as Svc, TCPRoute as Tcp, TrafficPolicy as Tp, Workload as Wl,
+        AccessPolicy as Ap, ExternalService as Es, GRPCRoute as Grpc, HTTPRoute as Http,
+        HTTPRouteGroup as Group, Mesh, ReferenceGrant as Grant, Service as Svc, TCPRoute as Tcp,
+        TrafficPolicy as Tp, TrafficTarget as Target, Workload as Wl,
     };
     let text = str::to_owned;
     vec![
@@ -449,6 +455,160 @@ fn rows() -> Vec<Row> {
             "spec.rules[0].to[0].paths[0]",
         ),
         ("access to port 0", Ap, text("{rules: [{to: [{ports: [0]}]}]}"), "spec.rules[0].to[0].ports[0]"),
+        (
+            "a network with bits behind its length",
+            Ap,
+            text("{rules: [{from: [{ipBlocks: [10.1.2.3/8]}]}]}"),
+            "spec.rules[0].from[0].ipBlocks[0]",
+        ),
+        (
+            "an address for a network",
+            Ap,
+            text("{rules: [{from: [{notIpBlocks: [10.1.2.3]}]}]}"),
+            "spec.rules[0].from[0].notIpBlocks[0]",
+        ),
+        (
+            "a trust domain as a URI",
+            Ap,
+            text("{rules: [{from: [{trustDomains: ['spiffe://a']}]}]}"),
+            "spec.rules[0].from[0].trustDomains[0]",
+        ),
+        (
+            "a gRPC method as a path",
+            Ap,
+            text("{rules: [{to: [{grpcMethods: [/a.B/C]}]}]}"),
+            "spec.rules[0].to[0].grpcMethods[0]",
+        ),
+        (
+            "a gRPC method of all services",
+            Ap,
+            text("{rules: [{to: [{grpcMethods: ['*/C']}]}]}"),
+            "spec.rules[0].to[0].grpcMethods[0]",
+        ),
+        (
+            "a gRPC method beside paths",
+            Ap,
+            text("{rules: [{to: [{grpcMethods: [a.B/C], paths: [/a]}]}]}"),
+            "spec.rules[0].to[0].grpcMethods",
+        ),
+        (
+            "a host with a port",
+            Ap,
+            text("{rules: [{to: [{hosts: ['a.example:80']}]}]}"),
+            "spec.rules[0].to[0].hosts[0]",
+        ),
+        (
+            "a header of which nothing is said",
+            Ap,
+            text("{rules: [{to: [{headers: [{name: x}]}]}]}"),
+            "spec.rules[0].to[0].headers[0]",
+        ),
+        (
+            "a header that is absent with a value",
+            Ap,
+            text("{rules: [{to: [{headers: [{name: x, present: false, values: [a]}]}]}]}"),
+            "spec.rules[0].to[0].headers[0].present",
+        ),
+        (
+            "the host as a header",
+            Ap,
+            text("{rules: [{to: [{headers: [{name: Host, values: [a]}]}]}]}"),
+            "spec.rules[0].to[0].headers[0].name",
+        ),
+        (
+            "a certificate as a header",
+            Ap,
+            text("{rules: [{to: [{headers: [{name: X-Forwarded-Client-Cert, present: true}]}]}]}"),
+            "spec.rules[0].to[0].headers[0].name",
+        ),
+        (
+            "a pseudo header",
+            Ap,
+            text("{rules: [{to: [{headers: [{name: ':path', values: [/a]}]}]}]}"),
+            "spec.rules[0].to[0].headers[0].name",
+        ),
+        (
+            "a value of nothing",
+            Ap,
+            text("{rules: [{to: [{headers: [{name: x, values: ['']}]}]}]}"),
+            "spec.rules[0].to[0].headers[0].values[0]",
+        ),
+        (
+            "a value with a blank behind it",
+            Ap,
+            text("{rules: [{to: [{headers: [{name: x, notValues: ['a ']}]}]}]}"),
+            "spec.rules[0].to[0].headers[0].notValues[0]",
+        ),
+        (
+            "values without end",
+            Ap,
+            format!(
+                "{{rules: [{{to: [{{headers: [{{name: x, values: [{}]}}]}}]}}]}}",
+                (0..200).map(|n| format!("value{n}")).collect::<Vec<_>>().join(", ")
+            ),
+            "spec.rules[0].to[0].headers[0].values",
+        ),
+        ("a trial of another sort", Ap, text("{mode: Dryrun, rules: [{}]}"), "spec.mode"),
+        // The Service Mesh Interface.
+        ("a target without rules", Target, smi("sources: [SA], rules: []"), "spec.rules"),
+        ("a target without sources", Target, smi("rules: [{kind: TCPRoute, name: a}]"), "spec.sources"),
+        (
+            "a rule of a kind that is none",
+            Target,
+            smi("sources: [SA], rules: [{kind: HTTPRoute, name: a}]"),
+            "spec.rules[0].kind",
+        ),
+        (
+            "a source without identity",
+            Target,
+            smi("sources: [{kind: Group, name: a}], rules: [{kind: TCPRoute, name: a}]"),
+            "spec.sources[0].kind",
+        ),
+        (
+            "another namespace's destination",
+            Target,
+            smi("sources: [SA], rules: [{kind: TCPRoute, name: a}]")
+                .replace("name: be1}", "name: be1, namespace: elsewhere}"),
+            "spec.destination.namespace",
+        ),
+        (
+            "a path that is no expression",
+            Group,
+            text("{matches: [{name: a, pathRegex: '/a('}]}"),
+            "spec.matches[0].pathRegex",
+        ),
+        (
+            "a path with an operation of sets",
+            Group,
+            text("{matches: [{name: a, pathRegex: '/[a-z&&[^b]]'}]}"),
+            "spec.matches[0].pathRegex",
+        ),
+        (
+            "a path that looks ahead",
+            Group,
+            text("{matches: [{name: a, pathRegex: '/(?!admin).*'}]}"),
+            "spec.matches[0].pathRegex",
+        ),
+        (
+            "a header that is no expression",
+            Group,
+            text("{matches: [{name: a, headers: {x-a: '['}}]}"),
+            "spec.matches[0].headers.x-a",
+        ),
+        (
+            "a header that is no name",
+            Group,
+            text("{matches: [{name: a, headers: {'x a': b}}]}"),
+            "spec.matches[0].headers[\"x a\"]",
+        ),
+        (
+            "a method in small letters",
+            Group,
+            text("{matches: [{name: a, methods: [get]}]}"),
+            "spec.matches[0].methods[0]",
+        ),
+        ("a match twice", Group, text("{matches: [{name: a}, {name: a}]}"), "spec.matches[1]"),
+        ("a TCP port 0", Kind::SmiTCPRoute, text("{matches: {ports: [0]}}"), "spec.matches.ports[0]"),
         ("a grant to nobody", Grant, text("{from: [], to: [{kind: Service}]}"), "spec.from"),
         (
             "a grant from a kind that is none",

@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -50,6 +50,8 @@ pub struct Settings {
     pub worker: Rc<Worker>,
     pub drain: Rc<Drain>,
     pub bounds: Rc<Bounds>,
+    /// The end of the client's certificate.
+    pub expires: Option<Instant>,
 }
 
 /// What came in: a request, or bytes that are none.
@@ -68,7 +70,7 @@ where
 {
     // Before the future begins: it has room for what it keeps, not for what it was given too.
     let shared = Shared::new(io, first, Rc::clone(&settings.bounds));
-    let life = Life::new(&settings.bounds.life, settings.worker.random());
+    let life = Life::new(&settings.bounds.life, settings.worker.random()).until(settings.expires);
     let idle_timeout = Life::idle_at_most(&settings.bounds.life, settings.bounds.idle_timeout);
     let mut waiting = Waiting {
         idle: Watch::idle(&settings.worker, idle_timeout),

@@ -113,7 +113,7 @@ pub async fn serve<T, F, R>(
     let (interval, limit) = keep_alive(options.keepalive, peer.worker.random());
     let behind = config.timeouts.stream_idle.filter(|limit| !limit.is_zero()).unwrap_or(STREAM_IDLE);
     let mut gone = pin!(still_there(connection.pings(), heard, interval, limit, behind, || true));
-    let life = Life::new(&limits.life, peer.worker.random());
+    let life = Life::new(&limits.life, peer.worker.random()).until(peer.expires);
     let mut leave = pin!(time_to_leave(peer, &life, idle_timeout));
     let mut bells = Bells::new(FIRST_STREAM);
     let mut serving = Serving {

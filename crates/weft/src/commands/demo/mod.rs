@@ -335,6 +335,7 @@ fn story(mesh: &Mesh, state: &Path, startup: Duration, short: bool) {
     eprintln!(
         "  weft status{at}                                    each proxy: version, certificate, errors"
     );
+    eprintln!("  sudo weft prove --state {}   is it encrypted? asked of the wire", state.display());
     eprintln!(
         "  weft get httproute be1 -o yaml{at}                 the split: edit it, apply it, watch it follow"
     );
