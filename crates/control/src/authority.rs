@@ -69,6 +69,14 @@ pub enum Refusal {
         /// Whose.
         id: SpiffeId,
     },
+    /// The certificate that is to be renewed has expired since the connection began.
+    #[error(
+        "the certificate of {id} has expired: connect anew, or make a new join token with `weft identity token`"
+    )]
+    Ended {
+        /// Whose.
+        id: SpiffeId,
+    },
     /// The CSR is not as it must be.
     #[error(transparent)]
     Request(#[from] IssueError),
@@ -97,6 +105,7 @@ impl Refusal {
             Refusal::Expired => "expired_token",
             Refusal::OtherService { .. } => "other_service",
             Refusal::Revoked { .. } => "revoked",
+            Refusal::Ended { .. } => "expired_certificate",
             Refusal::Request(error) => error.label(),
             Refusal::Name { .. } => "bad_name",
             Refusal::TooMany => "too_many_tokens",
@@ -122,6 +131,8 @@ pub struct Authority {
     issued: AtomicU64,
     /// What is on the list in force.
     revoked: Mutex<Vec<Revoked>>,
+    /// Held from reading the store until the list is told, so that an older reading never comes last.
+    looking: tokio::sync::Mutex<()>,
     waiting: Waiting,
 }
 
@@ -146,6 +157,7 @@ impl Authority {
             trust_domain,
             issued: AtomicU64::new(0),
             revoked: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
             waiting: Waiting::default(),
         })
     }
@@ -167,13 +179,18 @@ impl Authority {
             *self.issuer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(issuer);
         }
         // A list is its signer's: a new intermediate signs its own.
-        let crl = if renewed { self.list(&self.lock_revoked(), now) } else { None };
+        let mut revoked = self.lock_revoked();
+        let crl = if renewed { self.list(&revoked, now) } else { None };
+        if renewed && crl.is_none() {
+            revoked.clear(); // so that the next look tries again
+        }
         let told = self.bundle.send_if_modified(|current| {
             let next = bundle.with_crl(crl.or_else(|| current.crl().cloned()));
             let other = *current != next;
             *current = next;
             other
         });
+        drop(revoked);
         Ok(renewed || told)
     }
 
@@ -198,6 +215,11 @@ impl Authority {
 
     fn lock_revoked(&self) -> std::sync::MutexGuard<'_, Vec<Revoked>> {
         self.revoked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One reader of revocations at a time.
+    pub(crate) fn looking(&self) -> &tokio::sync::Mutex<()> {
+        &self.looking
     }
 
     /// Certificates that are not in the store yet.

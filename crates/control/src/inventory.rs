@@ -83,9 +83,15 @@ pub struct Revocation {
     /// Since when, in unix seconds.
     pub at: u64,
     /// Why.
+    #[serde(default, deserialize_with = "reason")]
     pub reason: Reason,
     /// Who did it.
     pub by: String,
+}
+
+/// One that only a newer control plane knows revokes all the same.
+fn reason<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Reason, D::Error> {
+    Ok(Reason::find(&String::deserialize(reader)?).unwrap_or_default())
 }
 
 /// Who asks for a certificate.
@@ -174,10 +180,14 @@ impl Waiting {
 
     fn keep(&self, certificate: Certificate) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < WAITING_MAX {
-            waiting.push(certificate);
-        } else {
-            let (id, serial) = (&certificate.id, &certificate.serial);
+        waiting.push(certificate);
+        if waiting.len() <= WAITING_MAX {
+            return;
+        }
+        // What ends first is the least loss.
+        let first = waiting.iter().enumerate().min_by_key(|(_, one)| one.not_after).map(|(index, _)| index);
+        if let Some(lost) = first.map(|index| waiting.swap_remove(index)) {
+            let (id, serial) = (&lost.id, &lost.serial);
             tracing::error!(
                 id,
                 serial,

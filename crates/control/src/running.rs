@@ -190,6 +190,9 @@ impl Running {
         for task in &self.tasks {
             task.abort();
         }
+        // Certificates that the store did not take when they were given out.
+        let (waiting, store) = (self.core.authority.waiting(), self.core.store.as_ref());
+        let _ = tokio::time::timeout(STOP_MAX, waiting.flush(store)).await;
     }
 }
 

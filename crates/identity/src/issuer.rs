@@ -15,7 +15,7 @@ use crate::csr::{self, CsrRefusal};
 use crate::files::FileError;
 use crate::key::{KeyError, PrivateKey};
 use crate::pem::{self, PemError};
-use crate::revocation::{Crl, CrlError, REVOKED_MAX, Revoked, canonical};
+use crate::revocation::{Crl, CrlError, REVOKED_MAX, Revoked, canonical, is_ca_of};
 use crate::rotation::BACKDATED;
 use crate::spiffe::{SpiffeId, TrustDomain};
 use authority::{SharedKey, since_epoch, whole_seconds};
@@ -225,6 +225,8 @@ impl Issuer {
             let certificate = authority::first_certificate("intermediate", &pem.intermediate).ok()?;
             let key = PrivateKey::from_pem(&pem.intermediate_key).ok()?;
             authority::check("intermediate", &certificate, &key, &self.trust_domain).ok()?;
+            // Of a CA that was replaced: nobody would believe its list, nor one beside it.
+            is_ca_of(&certificate, &self.bundle).then_some(())?;
             let signer = rcgen::Issuer::from_ca_cert_der(&certificate, SharedKey(key)).ok()?;
             Some((certificate, signer))
         });

@@ -277,6 +277,11 @@ fn may_sign_lists(signer: &X509Certificate<'_>) -> bool {
     is_ca && signer.key_usage().is_ok_and(|found| found.is_none_or(|one| one.value.crl_sign()))
 }
 
+/// Whether a CA's certificate is one of the bundle's roots, or signed by one.
+pub(crate) fn is_ca_of(certificate: &CertificateDer<'_>, bundle: &Bundle) -> bool {
+    X509Certificate::from_der(certificate).is_ok_and(|(_, read)| is_of(&read, certificate, bundle))
+}
+
 /// One of the roots, or signed by one.
 fn is_of(signer: &X509Certificate<'_>, der: &[u8], bundle: &Bundle) -> bool {
     bundle.roots().iter().any(|root| {

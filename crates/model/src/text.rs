@@ -2,6 +2,8 @@
 //!
 //! [`check`] answers with the sentence that completes "the value …", or nothing when all is well.
 
+mod portable;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::period::Period;
@@ -61,7 +63,7 @@ pub fn check(format: &str, text: &str) -> Result<(), Complaint> {
             }
         }
         "regex" => regex(text, REGEX_BYTES_MAX),
-        "portable-regex" => regex(text, PORTABLE_REGEX_BYTES_MAX).and_then(|()| portable(text)),
+        "portable-regex" => regex(text, PORTABLE_REGEX_BYTES_MAX).and_then(|()| portable::portable(text)),
         "spiffe-id" => spiffe_id(text),
         "spiffe-id-or-prefix" => spiffe_id_or_prefix(text),
         "trust-domain" => trust_domain(text),
@@ -329,58 +331,6 @@ fn regex(text: &str, bytes_max: usize) -> Result<(), Complaint> {
             complain(format!("{} is not a regular expression: {reason}", quote(text)), hint)
         }
     }
-}
-
-/// What our engine and RE2, which Envoys use, would read differently, or only one of them at all.
-fn portable(text: &str) -> Result<(), Complaint> {
-    let stray = |part: &str, hint: &str| {
-        complain(format!("{} has {part}, which not every proxy reads alike", quote(text)), hint)
-    };
-    if text.is_empty() {
-        return complain("is empty", ".* for everything");
-    }
-    let mut rest = text;
-    let mut in_class = false;
-    while let Some(first) = rest.chars().next() {
-        let escaped = rest.strip_prefix('\\').and_then(|after| after.chars().next());
-        match (first, escaped) {
-            ('\\', Some(letter @ ('u' | 'U' | '<' | '>'))) => {
-                return stray(&format!("\\{letter}"), "write the character itself");
-            }
-            ('\\', Some('b')) if rest.starts_with("\\b{") => return stray("\\b{", "\\b alone"),
-            ('[', _) if in_class && !rest.starts_with("[:") => {
-                return stray("a [ within brackets", "\\[ for the character");
-            }
-            _ if in_class && ["&&", "--", "~~"].iter().any(|operator| rest.starts_with(operator)) => {
-                return stray("an operation of sets", "list the characters that are meant");
-            }
-            ('(', _) if rest.starts_with("(?") => {
-                let mut flags =
-                    rest[2..].chars().take_while(|letter| letter.is_ascii_alphabetic() || *letter == '-');
-                if flags.any(|flag| matches!(flag, 'x' | 'R' | 'u')) {
-                    return stray("a flag x, R or u", "i, m, s and U are known everywhere");
-                }
-            }
-            _ => {}
-        }
-        // The first `]` of a class is a character of it.
-        let opening = ["[^]", "[]", "[^", "["].into_iter().find(|start| !in_class && rest.starts_with(start));
-        let taken = match (first, escaped, opening) {
-            ('\\', Some(letter), _) => 1 + letter.len_utf8(),
-            ('[', _, Some(opening)) => {
-                in_class = true;
-                opening.len()
-            }
-            ('[', _, None) if in_class => rest.find(":]").map_or(1, |end| end + 2),
-            (']', ..) => {
-                in_class = false;
-                1
-            }
-            _ => first.len_utf8(),
-        };
-        rest = &rest[taken..];
-    }
-    Ok(())
 }
 
 fn grpc_method_or_service(text: &str) -> Result<(), Complaint> {

@@ -152,6 +152,9 @@ fn index(lists: &Lists) -> HashMap<(SocketAddr, SocketAddr), Sides<'_>> {
     index
 }
 
+/// A hello and a refusal, both ways: more was no handshake that failed.
+const REFUSED_BYTES_MAX: u64 = 16 << 10;
+
 /// Counts one connection; says what is wrong with it.
 fn one(flow: &Flow, sides: &Sides<'_>, pair: &mut Pair, report: &mut Report) -> Vec<String> {
     let counts = flow.counts();
@@ -200,7 +203,11 @@ fn agreed(flow: &Flow, sides: &Sides<'_>, pair: &mut Pair, report: &mut Report, 
         (Some(hello), _) => (hello.version, hello.cipher, hello.group),
         (None, Some(said)) => (said.version, said.cipher, (said.group != 0).then_some(said.group)),
         // Both ends shook hands and did not agree: nothing of anybody's was sent.
-        (None, None) if flow.from_start && flow.counts().records == 0 => return,
+        (None, None)
+            if flow.from_start && flow.counts().records == 0 && flow.counts().tls <= REFUSED_BYTES_MAX =>
+        {
+            return;
+        }
         (None, None) => {
             because.push("neither the wire nor a proxy says its version and cipher".to_owned());
             return;
@@ -249,10 +256,15 @@ fn identities(sides: &Sides<'_>, pair: &mut Pair, because: &mut Vec<String>) {
     let known = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let caller = sides.caller.filter(|(_, said)| said.version != 0);
     let callee = sides.callee.filter(|(_, said)| said.version != 0);
-    let from =
-        callee.and_then(|(_, said)| known(&said.peer)).or(caller.and_then(|(list, _)| known(&list.identity)));
-    let to =
-        caller.and_then(|(_, said)| known(&said.peer)).or(callee.and_then(|(list, _)| known(&list.identity)));
+    // Who the other end has seen; what somebody says of itself counts only where nobody was there to see it.
+    let from = match callee {
+        Some((_, said)) => known(&said.peer),
+        None => caller.and_then(|(list, _)| known(&list.identity)),
+    };
+    let to = match caller {
+        Some((_, said)) => known(&said.peer),
+        None => callee.and_then(|(list, _)| known(&list.identity)),
+    };
     for id in from.into_iter().chain(to) {
         if !pair.identities.contains(&id) {
             pair.identities.push(id);

@@ -297,6 +297,12 @@ impl Follower {
         if after.first() == Some(&APPLICATION_DATA) && is_no_ciphertext(before) {
             return self.on_plaintext(bytes);
         }
+        // A hello stands where a connection begins: what comes before it is in no record.
+        let is_hello =
+            after.first() == Some(&HANDSHAKE) && after.get(HEADER_BYTES) == Some(&self.hellos.expected());
+        if from > 0 && is_hello {
+            return self.on_plaintext(bytes);
+        }
         self.counts.skipped += from as u64;
         self.state = AT_HEADER;
         self.feed(after);
@@ -311,7 +317,9 @@ fn may_be_header(bytes: &[u8], first: bool) -> bool {
     });
     let version =
         bytes.get(1).is_none_or(|major| *major == 3) && bytes.get(2).is_none_or(|minor| *minor <= 4);
-    let length = bytes.len() < HEADER_BYTES || body_bytes(bytes) <= RECORD_BYTES_MAX;
+    // A refusal before there are keys is a level and a word (RFC 8446 section 6).
+    let length_max = if first && bytes.first() == Some(&ALERT) { 2 } else { RECORD_BYTES_MAX };
+    let length = bytes.len() < HEADER_BYTES || body_bytes(bytes) <= length_max;
     kind && version && length
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub const CONTROL: &str = "control plane";
 
 /// A running instance, as the control plane has it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// `NS/WORKLOAD`.
     pub name: String,

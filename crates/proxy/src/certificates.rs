@@ -356,6 +356,14 @@ impl Identity {
         if !self.is_ours(svid.id()) {
             return Err(IdentityError::Answer(format!("a certificate for {}", svid.id())));
         }
+        // Who joins anew knows what it knew before: its control plane may be gone before it sends a list.
+        let bundle = match self.credentials() {
+            None => {
+                let known = Crl::read_file(&self.dir, &bundle).unwrap_or_default();
+                bundle.with_crl(known)
+            }
+            Some(_) => bundle,
+        };
         self.store(&svid, &bundle);
         self.publish(svid, bundle);
         Ok(())

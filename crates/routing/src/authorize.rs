@@ -149,17 +149,21 @@ fn is(principal: &Principal, input: &PolicyInput<'_>, lean: Lean) -> bool {
     }
 }
 
-/// A path that holds parameters (`/admin;x`) is two paths: some apps cut them off, some don't. A test that
-/// writes a `;` itself means the path as it was sent.
+/// A path that holds parameters (`/admin;x`) is two paths: some apps cut them off, some don't. And so is one with
+/// escapes (`/jobs%3Arun`), which nearly all apps decode. A test that writes a `;` or a `%` itself means what was sent.
 fn url_path(test: &StringMatch, input: &PolicyInput<'_>, lean: Lean) -> bool {
     let Some(head) = input.head else { return lean == Lean::Match };
     let as_sent = test.matches(head.path);
-    match path::without_parameters(head.path) {
-        Some(plain) if !test.text().contains(';') => match lean {
-            Lean::Match => as_sent || test.matches(&plain),
-            Lean::NoMatch => as_sent && test.matches(&plain),
-        },
-        _ => as_sent,
+    if !head.path.contains([';', '%']) {
+        return as_sent;
+    }
+    let plain = path::without_parameters(head.path).filter(|_| !test.text().contains(';'));
+    let decoded = |path: &str| path::decoded(path).filter(|_| !test.text().contains('%'));
+    let readings = [decoded(head.path), plain.as_deref().and_then(decoded), plain];
+    let mut others = readings.iter().flatten().map(|path| test.matches(path));
+    match lean {
+        Lean::Match => as_sent || others.any(|hit| hit),
+        Lean::NoMatch => as_sent && others.all(|hit| hit),
     }
 }
 

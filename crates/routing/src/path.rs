@@ -146,7 +146,11 @@ fn overlong(path: &str) -> bool {
 
 /// The byte that `%xx` at the end stands for.
 fn last_code(path: &str) -> Option<u8> {
-    let [.., b'%', high, low] = path.as_bytes() else { return None };
+    code_at_end(path.as_bytes())
+}
+
+fn code_at_end(path: &[u8]) -> Option<u8> {
+    let [.., b'%', high, low] = path else { return None };
     let digit = |byte: u8| char::from(byte).to_digit(16);
     u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()
 }
@@ -200,6 +204,26 @@ pub(crate) fn without_parameters(path: &str) -> Option<String> {
     let plain: Vec<Cow<'_, str>> =
         path.split('/').map(|segment| cut(segment).map_or(Cow::Borrowed(segment), Cow::Owned)).collect();
     Some(resolved(&plain.join("/"), true))
+}
+
+/// The path as an app sees it that decodes every escape, but for those of slashes and NUL; None where nothing changes.
+/// Policies ask for it too; what is sent on keeps its escapes, which may matter to the app (RFC 3986 section 2.2).
+pub(crate) fn decoded(path: &str) -> Option<String> {
+    if !path.contains('%') {
+        return None;
+    }
+    let mut out = Vec::with_capacity(path.len());
+    for byte in path.bytes() {
+        out.push(byte);
+        if let Some(code) = code_at_end(&out)
+            && !matches!(code, 0 | b'/' | b'\\')
+        {
+            out.truncate(out.len() - 3);
+            out.push(code);
+        }
+    }
+    let decoded = String::from_utf8_lossy(&out);
+    (*decoded != *path).then(|| decoded.into_owned())
 }
 
 /// 1 for `.`, 2 for `..`; none is written as `%2e` any more.

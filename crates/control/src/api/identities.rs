@@ -156,7 +156,7 @@ fn refusal(error: &RevokeError) -> Status {
         RevokeError::Read(error) => Status::store(error),
         RevokeError::Write(error) => Status::commit(error),
         RevokeError::UnknownSerial(_) | RevokeError::UnknownId(_) => Status::missing(&error.to_string()),
-        RevokeError::Subject(..) | RevokeError::Control(_) | RevokeError::TooMany(_) => {
+        RevokeError::Subject(..) | RevokeError::Control(_) | RevokeError::TooMany { .. } => {
             Status::bad_request(error.to_string())
         }
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use weft_identity::Revoked;
+use weft_identity::revocation::REVOKED_MAX;
 use weft_store::{Selector, Store, StoreError};
 
-use super::{REVOKED, revoked, sweep};
+use super::{REVOKED, Revocation, revoked, sweep};
 use crate::authority::Authority;
 use crate::core::Core;
 use crate::seed::INTERNAL_GROUP;
@@ -24,9 +25,19 @@ pub(crate) async fn look(
     store: &dyn Store,
     now: SystemTime,
 ) -> Result<(), StoreError> {
-    let mut all: Vec<Revoked> = revoked(store, now)
-        .await?
-        .into_values()
+    let _alone = authority.looking().lock().await;
+    let mut records: Vec<Revocation> = revoked(store, now).await?.into_values().collect();
+    // No list at all would be worse than one without those that end first.
+    if let Some(beyond) = records.len().checked_sub(REVOKED_MAX).filter(|beyond| *beyond > 0) {
+        tracing::error!(
+            beyond,
+            "more certificates are revoked than a list takes; those that end first are left out"
+        );
+        records.sort_by_key(|one| std::cmp::Reverse(one.not_after));
+        records.truncate(REVOKED_MAX);
+    }
+    let mut all: Vec<Revoked> = records
+        .into_iter()
         .map(|one| Revoked {
             serial_hex: one.of,
             at: SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(one.at)).unwrap_or(now),

@@ -43,6 +43,8 @@ pub struct Done {
     pub already: usize,
     /// Unspent join tokens that are void.
     pub tokens: usize,
+    /// Those for which the list has no room.
+    left: usize,
 }
 
 /// Why nothing was taken back.
@@ -68,9 +70,14 @@ pub enum RevokeError {
     Control(SpiffeId),
     /// The list has no room.
     #[error(
-        "{0} certificates would be revoked at once, at most {REVOKED_MAX} can be: let some expire, or replace the CA"
+        "{revoked} certificates are revoked now, but {left} more are not: at most {REVOKED_MAX} can be at once. An identity that was named renews nothing and joins with no older token all the same; ask again when some have expired, or replace the CA"
     )]
-    TooMany(usize),
+    TooMany {
+        /// Those that were taken back now.
+        revoked: usize,
+        /// Those that are good until they expire.
+        left: usize,
+    },
     /// The store can't be read.
     #[error("the store can't be read")]
     Read(#[from] StoreError),
@@ -130,7 +137,7 @@ pub async fn revoke(
         if !known && tokens.is_empty() {
             return Err(RevokeError::UnknownId(id.clone()));
         }
-        room_for(store, subject, now).await?;
+        // Before anything is counted: whoever makes more certificates than the list takes is out all the same.
         let bar = revocation(id.as_str(), id.as_str(), 0);
         store.commit(Transaction::put(barred_key(id.as_str()), bar.bytes())).await?;
         // Those that were made since the bar are void too: nobody has waited for them yet.
@@ -141,25 +148,36 @@ pub async fn revoke(
             store.commit(Transaction { expect: Vec::new(), writes }).await?;
         }
     }
-    room_for(store, subject, now).await?;
     let already = revoked(store, now).await?;
+    let mut its = certificates(store, now).await?;
+    its.retain(|one| subject.is(one));
+    // Where there is no room for all, those that would be good for longest are taken back.
+    its.sort_by_key(|one| std::cmp::Reverse(one.not_after));
+    let mut room = REVOKED_MAX.saturating_sub(already.len());
     let mut writes = Vec::new();
-    for certificate in certificates(store, now).await?.iter().filter(|one| subject.is(one)) {
+    for certificate in &its {
         done.id.clone_from(&certificate.id);
         if already.contains_key(&certificate.serial) {
             done.already += 1;
             continue;
         }
+        if room == 0 {
+            done.left += 1;
+            continue;
+        }
+        room -= 1;
         let record = revocation(&certificate.serial, &certificate.id, certificate.not_after);
         writes.push(Write::Put(revoked_key(&certificate.serial), record.bytes()));
         done.revoked.push(certificate.serial.clone());
     }
+    done.revoked.sort();
     // Few transactions, so that members are told few lists.
     for part in writes.chunks(WRITES_MAX) {
         store.commit(Transaction { expect: Vec::new(), writes: part.to_vec() }).await?;
     }
     match subject {
         Subject::Serial(serial) if done.id.is_empty() => Err(RevokeError::UnknownSerial(serial.clone())),
+        _ if done.left > 0 => Err(RevokeError::TooMany { revoked: done.revoked.len(), left: done.left }),
         _ => Ok(done),
     }
 }
@@ -174,14 +192,4 @@ pub(super) async fn late(store: &dyn Store, certificate: &Certificate) -> Result
         writes.push(Write::Put(revoked_key(&certificate.serial), record.bytes()));
     }
     store.commit(Transaction { expect: Vec::new(), writes }).await.map(drop)
-}
-
-async fn room_for(store: &dyn Store, subject: &Subject, now: SystemTime) -> Result<(), RevokeError> {
-    let already = revoked(store, now).await?;
-    let all = certificates(store, now).await?;
-    let fresh = all.iter().filter(|one| subject.is(one) && !already.contains_key(&one.serial)).count();
-    match already.len() + fresh {
-        total if total > REVOKED_MAX => Err(RevokeError::TooMany(total)),
-        _ => Ok(()),
-    }
 }

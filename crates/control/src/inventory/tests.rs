@@ -2,6 +2,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::BoxFuture;
+use weft_identity::revocation::REVOKED_MAX;
 use weft_identity::{PrivateKey, TrustDomain};
 use weft_store::embedded::Embedded;
 use weft_store::{Revision, Stored, Watch};
@@ -97,6 +98,64 @@ async fn a_record_that_had_to_wait_is_written_and_taken_back_if_its_identity_was
     assert_eq!(keys(&store, CERTIFICATES).await, ["4a01", "4abe", "4afe"]);
     assert_eq!(keys(&store, REVOKED).await, ["4a01", "4afe"]);
     assert!(waiting.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_identity_is_out_also_where_the_list_has_no_room_for_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let now = SystemTime::now();
+    let others: Vec<Write> = (1..REVOKED_MAX)
+        .map(|n| {
+            let of = format!("5b{n:06x}");
+            let record = Revocation {
+                of: of.clone(),
+                id: id("be").to_string(),
+                not_after: clock::unix(now + MINUTE),
+                at: 0,
+                reason: Reason::Superseded,
+                by: "ana".to_owned(),
+            };
+            Write::Put(revoked_key(&of), record.bytes())
+        })
+        .collect();
+    for part in others.chunks(WRITES_MAX) {
+        store.commit(Transaction { expect: Vec::new(), writes: part.to_vec() }).await.unwrap();
+    }
+    for (serial, life) in [("4a01", MINUTE), ("4a02", 60 * MINUTE), ("4a03", 30 * MINUTE)] {
+        put(&store, &certificate(serial, "fe", now + life)).await;
+    }
+    let refused =
+        revoke(&store, &Subject::Id(id("fe")), Reason::KeyCompromise, "ana", now).await.unwrap_err();
+    assert!(
+        refused.to_string().starts_with("1 certificates are revoked now, but 2 more are not"),
+        "{refused}"
+    );
+    let revoked = keys(&store, REVOKED).await;
+    assert!(revoked.contains(&"4a02".to_owned()), "the one that would be good for longest");
+    assert_eq!(revoked.len(), REVOKED_MAX);
+    assert_eq!(barred(&store).await.unwrap().len(), 1, "it renews nothing all the same");
+    // Two control planes may write more than a list takes; there is one still.
+    put(&store, &certificate("4a04", "fe", now + 90 * MINUTE)).await;
+    revoke::late(&store, &certificate("4a04", "fe", now + 90 * MINUTE)).await.unwrap();
+    let authority =
+        crate::authority::Authority::open(&dir.path().join("ca"), TrustDomain::default(), now).unwrap();
+    follow::look(&authority, &store, now).await.unwrap();
+    let bundle = authority.bundle();
+    assert_eq!(bundle.crl().unwrap().len(), REVOKED_MAX);
+    assert!(bundle.revokes("4a04") && bundle.revokes("4a02"));
+}
+
+#[tokio::test]
+async fn a_reason_that_is_not_known_here_revokes_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let now = SystemTime::now();
+    let record = serde_json::json!({
+        "id": id("fe").to_string(), "not_after": clock::unix(now + MINUTE), "at": 0, "reason": "aa-compromise", "by": "ana"
+    });
+    store.commit(Transaction::put(revoked_key("4a01"), record.to_string().into_bytes())).await.unwrap();
+    assert_eq!(revoked(&store, now).await.unwrap()["4a01"].reason, Reason::Unspecified);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query as Params, State};
+use axum::http::header::HOST;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -215,6 +216,9 @@ fn headers(lines: &str) -> Result<HeaderMap, String> {
             Some((name.trim().parse::<HeaderName>().ok()?, value.trim().parse::<HeaderValue>().ok()?))
         });
         let (name, value) = parsed.ok_or_else(|| format!("{line:?} is no header: write NAME: VALUE"))?;
+        if name == HOST {
+            return Err("the host is asked for by the URL: http://HOST/PATH".to_owned());
+        }
         headers.append(name, value);
     }
     Ok(headers)

@@ -185,6 +185,15 @@ impl LinkService for Link {
         }
         let (store, csr_der) = (self.core.store.as_ref(), &request.get_ref().csr_der);
         let (asker, now) = (caller.asker(), SystemTime::now());
+        // The handshake asked this too, perhaps long ago.
+        if caller.expires.is_some_and(|end| end <= now) {
+            return Err(self.refuse(
+                "renew_refused",
+                id.as_str(),
+                &caller,
+                &Refusal::Ended { id: id.clone() },
+            ));
+        }
         match self.core.authority.renew(store, csr_der, &id, &asker, now, self.ttl()).await {
             Ok(issued) => {
                 self.given(id.as_str(), &caller, id.as_str(), &issued);

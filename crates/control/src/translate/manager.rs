@@ -135,13 +135,14 @@ pub fn http_filter(name: &str, config: google::Any) -> hcm::HttpFilter {
 }
 
 /// What the JSON log says, by key.
-const JSON_LOG: [(&str, &str); 14] = [
+const JSON_LOG: [(&str, &str); 15] = [
     ("start_time", "%START_TIME%"),
     ("method", "%REQ(:METHOD)%"),
     ("path", "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"),
     ("protocol", "%PROTOCOL%"),
     ("response_code", "%RESPONSE_CODE%"),
     ("response_flags", "%RESPONSE_FLAGS%"),
+    ("response_code_details", "%RESPONSE_CODE_DETAILS%"),
     ("bytes_received", "%BYTES_RECEIVED%"),
     ("bytes_sent", "%BYTES_SENT%"),
     ("duration_ms", "%DURATION%"),

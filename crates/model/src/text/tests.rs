@@ -62,6 +62,22 @@ fn regular_expressions_that_every_proxy_reads_alike() {
         format,
         &["/a.*", "[0-9]{1,9}", "/(a|b)/[^/]+", "[]a]", "[^]&-]", "[[:alpha:]_-]+", r"\[\]&&--", "(?i)a"],
     );
+    good(format, &["a*?", "a??b", "a*5+", "(?:a*)*", "a{1000}", "(?:a{10}){100}", "[*+]+", "a{2,3}b?"]);
+    bad(
+        format,
+        &[
+            "/api/**",
+            "a+*",
+            "a?+",
+            "a*??",
+            "a{2}{3}",
+            "a{1001}",
+            "(?:a{40}){40}",
+            "(?:(?:a{20}b){10}){6}",
+            "[[:foo:]]",
+            "[[:a]b]",
+        ],
+    );
     good(format, &[r"/authors/\d+", r"\bword\b", "a-b--c&&d", "(?P<year>[0-9]+)", r"[\[&]"]);
     bad(
         format,

@@ -82,6 +82,7 @@ fn plaintext_is_counted_from_its_first_byte_on() {
         ("application data without a handshake", &[23, 3, 3, 0, 2, 1, 2]),
         ("a handshake record of no hello", &[22, 3, 3, 0, 4, 9, 0, 0, 0]),
         ("a record that is too long", &[22, 3, 1, 0xff, 0xff, 1]),
+        ("a refusal that is longer than one", &[21, 3, 3, 0x40, 0, b'h', b'i']),
         ("a version that is none", &[22, 2, 0, 0, 5, 1]),
     ] {
         for piece in [1, 4, usize::MAX] {
@@ -154,6 +155,10 @@ fn little_is_proved_only_if_it_looks_like_nothing_else() {
     assert_eq!(joined(&frames, 10).plaintext, 260);
     let text = "host: be1\r\naccept: */*\r\nuser-agent: a\r\nx-request-id: 7\r\n\r\n";
     let before = [text.as_bytes(), &record(30), &record(40)].concat();
+    assert_eq!(joined(&before, 10).plaintext, before.len() as u64);
+    // A hello begins a connection; what stands before it is in no record.
+    let client = Talk::new(&Kind::Tls13, 9, 99).of(Side::Client);
+    let before = [b"CONNECT x HTTP/1.1\r\n\r\n", &client[..]].concat();
     assert_eq!(joined(&before, 10).plaintext, before.len() as u64);
     // More than the rest of a record is plaintext, though nothing was seen of its beginning.
     let long = vec![b'x'; 20_000];

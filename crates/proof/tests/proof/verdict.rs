@@ -163,6 +163,17 @@ fn a_handshake_that_failed_has_no_version_and_is_no_failure() {
 }
 
 #[test]
+fn who_the_other_end_has_not_seen_is_not_known() {
+    let (table, _) = talked(&Kind::Tls13);
+    // TLS, but without a certificate of the caller's.
+    let lists = lists(vec![
+        list("fe", FE_ID, vec![one(FE, BE1, false, BE1_ID)]),
+        list("be1", BE1_ID, vec![one(BE1, FE, true, "")]),
+    ]);
+    assert_eq!(verdict(table, &lists).pairs[0].identities, [BE1_ID]);
+}
+
+#[test]
 fn without_traffic_and_without_all_of_it_nothing_is_proved() {
     fails(&verdict(Table::new(scope()), &both()), "nothing was proved");
     // That to the control plane alone says nothing of members.

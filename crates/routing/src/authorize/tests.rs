@@ -249,6 +249,15 @@ fn a_path_with_parameters_is_judged_with_and_without_them() {
         ("/map;lat=1", exact("/map;lat=1"), true, true),
         ("/map;lat=1", exact("/other"), false, false),
         ("/a%20b", exact("/a%20b"), true, true),
+        // And with its escapes and without them, which nearly every app decodes.
+        ("/v1/jobs%3Arun", exact("/v1/jobs:run"), true, false),
+        ("/v1/jobs%3arun;x", exact("/v1/jobs:run"), true, false),
+        ("/v1/jobs%3Arun", prefix("/v1/"), true, true),
+        ("/map%3Blat=1", exact("/map;lat=1"), true, false),
+        ("/caf%c3%a9/x", prefix("/caf\u{e9}/"), true, false),
+        ("/caf%C3%A9", exact("/caf%C3%A9"), true, true),
+        ("/x%2Fadmin", exact("/x/admin"), false, false),
+        ("/%zz%", exact("/%zz%"), true, true),
     ];
     for (path, test, denies, allows) in cases {
         let head = head(&Method::GET, path, &headers);

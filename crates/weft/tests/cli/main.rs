@@ -261,12 +261,9 @@ fn the_record_of_changes_is_listed_and_verified() {
     let mesh = Mesh::start(WEFT).unwrap();
     mesh.apply("{apiVersion: v1, kind: Service, metadata: {name: be9}, spec: {selector: {app: be9}, ports: [{port: 80}]}}")
         .unwrap();
-    let listed = mesh.json(&["audit", "list", "--object", "be9", "-o", "json"]).unwrap();
+    let listed = mesh.json(&["audit", "list", "--object", "be9"]).unwrap();
     assert_eq!(listed["entries"][0]["who"], "owner", "{listed}");
-    assert_eq!(
-        mesh.json(&["audit", "list", "--refused", "-o", "json"]).unwrap()["entries"],
-        serde_json::json!([])
-    );
+    assert_eq!(mesh.json(&["audit", "list", "--refused"]).unwrap()["entries"], serde_json::json!([]));
     assert!(mesh.ok(&["audit", "verify"]).unwrap().contains("whole"));
     let log = mesh.state().join("audit.jsonl");
     let altered = std::fs::read_to_string(&log).unwrap().replace("be9", "be8");
@@ -286,7 +283,7 @@ fn what_would_become_of_a_request_is_explained() {
 {apiVersion: v1, kind: Service, metadata: {name: be1}, spec: {selector: {app: be1}, ports: [{port: 80}]}}",
     )
     .unwrap();
-    let asked = ["explain", "GET", "http://be1/", "--from", "fe", "-H", "x-tier: gold", "-o", "json"];
+    let asked = ["explain", "GET", "http://be1/", "--from", "fe", "-H", "x-tier: gold"];
     let found = mesh.json(&asked).unwrap();
     assert_eq!((&found["verdict"], &found["status"]), (&"respond".into(), &503.into()), "{found}");
     assert_eq!(found["backend"], "default/be1:80");

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::http::Method;
+use axum::http::{HeaderMap, Method};
 use weft_model::{Kind, ProxyKind};
 use weft_routing::authorize::{self, PolicyInput};
 use weft_routing::path::{self, Slashes};
@@ -81,13 +81,21 @@ pub(super) fn ask(
         },
         _ => String::new(),
     };
+    // As the callee's listener has it: an app may read `x_role` as `x-role`.
+    let headers: HeaderMap = arriving
+        .sent
+        .iter()
+        .flat_map(|sent| sent.headers)
+        .filter(|(name, _)| !name.as_str().contains('_'))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     let head = arriving.sent.map(|sent| HeadView {
         method: arriving.method,
         scheme: if tls { "https" } else { "http" },
         authority: &sent.authority,
         path: &path,
         query: sent.query,
-        headers: sent.headers,
+        headers: &headers,
         protocol: None,
         tls_presented: tls,
         tls_validated: tls,
@@ -140,7 +148,8 @@ fn rules(chain: &FilterChain) -> Vec<Arc<Rbac>> {
 
 fn by(instance: &Instance) -> &'static str {
     match instance.proxy {
-        ProxyKind::Envoy => " (an Envoy there decides by the same rules)",
+        // What it can't tell it refuses (WFT0922), and paths that it may read otherwise.
+        ProxyKind::Envoy => " (as a Weft proxy decides; the Envoy there may be stricter, see WFT0922)",
         _ => "",
     }
 }

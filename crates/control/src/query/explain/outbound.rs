@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderMap, HeaderValue};
 use weft_routing::matcher::{Picked, apply_edits};
 use weft_routing::path::{self, Slashes};
 use weft_routing::table::{ClusterSlot, RoutingTable};
@@ -17,6 +18,9 @@ use super::{ObjectRef, Question, Story, Target, Verdict, table, words};
 use crate::snapshot::ServiceId;
 use crate::translate::names;
 
+/// RFC 9110 section 7.6.1, and what older clients send.
+const HOP_BY_HOP: [&str; 6] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade"];
 /// Rules and names shown of those that did not fit.
 const SHOWN: usize = 5;
 
@@ -141,7 +145,7 @@ impl Caller<'_> {
         };
         let Some(endpoint) = endpoint(story, slot) else { return Ok((Verdict::Respond, Some(503))) };
         // As it leaves this proxy.
-        let mut headers = head.headers.clone();
+        let mut headers = between_proxies(head.headers);
         let weighted =
             if let Picked::Weighted(cluster) = &picked { Some(&cluster.edits.request) } else { None };
         let mut edits =
@@ -334,6 +338,27 @@ fn no_rule(story: &mut Story<'_>, vhost: &VirtualHost, head: &HeadView<'_>) -> E
 fn called(resource: &str) -> String {
     let service = names::service_of(resource).or_else(|| names::external_of(resource));
     service.map_or_else(|| resource.to_owned(), |(service, port)| format!("{service}:{port}"))
+}
+
+/// What a caller's proxy makes of its app's headers before the route's own edits: those of one hop and those by which
+/// proxies speak to each other go, and what every request gets comes.
+fn between_proxies(sent: &HeaderMap) -> HeaderMap {
+    let listed = |name: &str| {
+        let mut lines = sent.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok());
+        lines.any(|line| line.split(',').any(|word| word.trim().eq_ignore_ascii_case(name)))
+    };
+    let of_a_hop = |name: &str| HOP_BY_HOP.contains(&name) || listed(name);
+    let of_proxies = |name: &str| {
+        name.starts_with("x-envoy-") || name.starts_with("x-weft-") || name == "x-forwarded-client-cert"
+    };
+    let mut headers: HeaderMap = sent
+        .iter()
+        .filter(|(name, _)| !of_a_hop(name.as_str()) && !of_proxies(name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    headers.entry("x-request-id").or_insert(HeaderValue::from_static("00000000-0000-4000-8000-000000000000"));
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+    headers
 }
 
 /// The way that most requests go.

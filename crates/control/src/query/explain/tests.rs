@@ -44,6 +44,8 @@ spec:
 ---
 {apiVersion: weft.dev/v1, kind: AccessPolicy, metadata: {name: fe-reads}, spec: {targetRefs: [{kind: Service, name: be1}], rules: [{from: [{services: [fe]}], to: [{methods: [GET]}]}]}}
 ---
+{apiVersion: weft.dev/v1, kind: AccessPolicy, metadata: {name: no-secrets}, spec: {action: Deny, targetRefs: [{kind: Service, name: be1}], rules: [{to: [{headers: [{name: x-secret, present: true}]}, {headers: [{name: x-weft-a, present: true}]}, {headers: [{name: x-request-id, present: false}]}]}]}}
+---
 {apiVersion: weft.dev/v1, kind: AccessPolicy, metadata: {name: no-admin}, spec: {action: Deny, targetRefs: [{kind: Service, name: be1}], rules: [{to: [{paths: [/admin/*]}]}]}}
 "#;
 
@@ -138,6 +140,16 @@ fn what_is_denied_says_by_whom_or_why_nobody_allows() {
 }
 
 #[test]
+fn headers_are_those_that_the_callee_sees() {
+    let asked = |headers: &str| ask("fe", "GET", "http://be1/", headers).verdict;
+    assert_eq!(asked("x-secret: 1"), Verdict::Deny);
+    // Of one hop, of proxies, with an underscore: none of them arrives; a request id does.
+    assert_eq!(asked("connection: x-secret\nx-secret: 1"), Verdict::Forward);
+    assert_eq!(asked("x-weft-a: 1"), Verdict::Forward);
+    assert_eq!(asked("x_secret: 1"), Verdict::Forward);
+}
+
+#[test]
 fn what_nobody_takes_says_what_there_is() {
     let found = ask("fe", "GET", "http://be9/x", "");
     assert_eq!((found.verdict, found.status), (Verdict::None, Some(404)));
@@ -193,6 +205,7 @@ fn a_question_wrongly_put_says_how_to_put_it() {
         headers: Some(headers.to_owned()),
     };
     assert!(asked("G T", "").question().is_err_and(|wrong| wrong.1.contains("no HTTP method")));
+    assert!(asked("GET", "host: be2").question().is_err_and(|wrong| wrong.1.contains("URL")));
     assert!(asked("GET", "nonsense").question().is_err_and(|wrong| wrong.1.contains("NAME: VALUE")));
     let question = asked("GET", "a: 1\na: 2\n").question().map_err(|wrong| wrong.1).unwrap();
     assert_eq!(question.from, ServiceId::new("shop", "fe"));

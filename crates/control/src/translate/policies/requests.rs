@@ -114,13 +114,35 @@ fn with_parameters(path: &str, below: bool) -> StringMatcher {
         if below && index + 1 == elements.len() {
             break; // The star's, which is added behind.
         }
-        text += &literally(element);
+        text += &however_escaped(element);
         text += PARAMETER;
     }
     if below || deep {
         text += BYTES;
     }
     regex(text)
+}
+
+/// An element as it stands or as it may be escaped; letters, digits and `-._~` an Envoy has decoded. Who writes an escape
+/// means the path as it was sent.
+fn however_escaped(element: &str) -> String {
+    if element.contains('%') {
+        return literally(element);
+    }
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~".contains(letter);
+    let mut text = String::new();
+    for letter in element.chars() {
+        let itself = literally(letter.encode_utf8(&mut [0; 4]));
+        if plain(letter) {
+            text += &itself;
+            continue;
+        }
+        let mut bytes = [0; 4];
+        let escape: String =
+            letter.encode_utf8(&mut bytes).bytes().map(|byte| format!("%{byte:02x}")).collect();
+        text += &format!("(?:{itself}|(?i:{escape}))");
+    }
+    text
 }
 
 fn header(wanted: &AccessHeader, asked: &Asked<'_>) -> Vec<rbac::Permission> {

@@ -80,7 +80,7 @@ pub async fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
     let remember = json!({"remember": format!("{}s", (args.time + REMEMBER_LONGER).as_secs())});
     let before: Known = serde_json::from_value(client.post(QUESTION, &remember).await?)
         .context("the control plane's answer is of another version")?;
-    let scope = Scope::new(before.members, Some(before.control));
+    let scope = Scope::new(before.members.clone(), Some(before.control));
     let began = SystemTime::now();
     let captured = watch(capture, scope, args.time).await?;
     let ended = SystemTime::now();
@@ -89,7 +89,19 @@ pub async fn run(args: ProveArgs) -> anyhow::Result<ExitCode> {
         .context("the control plane's answer is of another version")?;
 
     let seconds = captured.time.as_secs_f64();
-    let report = judged(captured, before.lists, after.lists);
+    let mut report = judged(captured, before.lists, after.lists);
+    let new: Vec<&str> = after
+        .members
+        .iter()
+        .filter(|member| !before.members.contains(member))
+        .map(|member| member.name.as_str())
+        .collect();
+    if !new.is_empty() {
+        // Their ports were not looked at.
+        let names = new.join(", ");
+        report.because.push(format!("members joined or changed during the capture: {names}; run it again"));
+        report.ok = false;
+    }
     let answer = report_json(&report, &before.mesh, (began, ended))?;
     if let Some(file) = &args.report {
         let text = serde_json::to_string_pretty(&answer)? + "\n";

@@ -29,7 +29,7 @@ spec:
   action: Deny
   rules:
   - to: [{paths: ["/open/*"], headers: [{name: x-role, values: [admin, a.b], prefixes: [evil]}]}]
-  - to: [{paths: [/open/secret, "/open/secret/*"]}]
+  - to: [{paths: [/open/secret, "/open/secret/*", "/open/jobs:run"]}]
 "#;
 
 /// Method, path, headers, and the answer's status.
@@ -66,6 +66,10 @@ const ROWS: &[Row] = &[
     ("GET", "/open/./secret", &[], 403),
     ("GET", "/open/%73ecret", &[], 403),
     ("GET", "/open/secrets", &[], 200),
+    ("GET", "/open/jobs:run", &[], 403),
+    ("GET", "/open/jobs%3Arun", &[], 403),
+    ("GET", "/open/jobs%3arun;x", &[], 403),
+    ("GET", "/open/jobs:runs", &[], 200),
     // What an allow looks at.
     ("GET", "/host", &[], 403),
     ("POST", "/shop.Cart/Add", &[], 200),
