@@ -10,8 +10,9 @@ use weft_telemetry::accesslog::{Format, Record};
 fn message<M: Message + Default + PartialEq + Debug>(data: &[u8]) {
     let Ok(first) = M::decode(data) else { return };
     let again = first.encode_to_vec();
-    // NaN is not itself; its bytes are.
-    assert_eq!(M::decode(&again[..]).unwrap().encode_to_vec(), again, "{first:?}");
+    let second = M::decode(&again[..]).unwrap();
+    // Maps have no order of their own, and a NaN equals nothing; no message has both.
+    assert!(second == first || second.encode_to_vec() == again, "{first:?}");
 }
 
 /// The first byte says which message it is.
@@ -27,8 +28,11 @@ pub fn link(data: &[u8]) {
 }
 
 pub fn link_seeds() -> Vec<Vec<u8>> {
+    // Labels, which a map keeps in whatever order.
+    let labelled = b"\0\n\x12\"\x06\n\x01a\x12\x01b\"\x08\n\x02cc\x12\x02dd".to_vec();
     (0..5)
         .flat_map(|which| [vec![which], vec![which, 10, 2, 10, 0, 18, 3, b'a', b'b', b'c', 24, 150, 1]])
+        .chain([labelled])
         .collect()
 }
 
