@@ -284,7 +284,12 @@ fn what_would_become_of_a_request_is_explained() {
     )
     .unwrap();
     let asked = ["explain", "GET", "http://be1/", "--from", "fe", "-H", "x-tier: gold"];
-    let found = mesh.json(&asked).unwrap();
+    // What was applied is known a moment later.
+    let known = (0..100).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        mesh.json(&asked).ok().filter(|found| !found["backend"].is_null())
+    });
+    let found = known.unwrap();
     assert_eq!((&found["verdict"], &found["status"]), (&"respond".into(), &503.into()), "{found}");
     assert_eq!(found["backend"], "default/be1:80");
     let said = mesh.ok(&["explain", "GET", "http://be2/", "--from", "fe"]).unwrap();
