@@ -59,20 +59,8 @@ fn snapshot(text: &str, page: &str) -> Snapshot {
 fn view(snapshot: &Snapshot, who: &str, kind: ProxyKind) -> ProxyView {
     let id = ServiceId::parse(who, "default");
     let own = snapshot.instances.values().find(|i| i.namespace == id.namespace && i.service == id.name);
-    ProxyView {
-        workload: own.map_or_else(|| format!("{}-none", id.name), |own| own.name.clone()),
-        namespace: id.namespace,
-        service: id.name,
-        kind,
-        inbound: "127.0.0.2:15006".parse().unwrap(),
-        outbound: "127.0.0.2:15001".parse().unwrap(),
-        app: "127.0.0.1".parse().unwrap(),
-        secrets: true,
-        tunnels: true,
-        grpc_web: true,
-        proxy_headers: true,
-        datagrams: Vec::new(),
-    }
+    let workload = own.map_or_else(|| format!("{}-none", id.name), |own| own.name.clone());
+    ProxyView { kind, ..ProxyView::newest(&id, &workload, "127.0.0.2:15006".parse().unwrap()) }
 }
 
 /// An Envoy has its policies at the routes, ours at the listener: the one thing that ours would not read.

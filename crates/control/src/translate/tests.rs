@@ -11,6 +11,7 @@ use weft_store::{Batch, Stored};
 
 use super::*;
 use crate::seed;
+use crate::snapshot::ServiceId;
 use crate::world::World;
 
 mod datagrams_and_headers;
@@ -28,20 +29,8 @@ fn snapshot(objects: &[(Kind, &str, Value)]) -> Snapshot {
 }
 
 fn view(kind: ProxyKind) -> ProxyView {
-    ProxyView {
-        namespace: "default".into(),
-        service: "fe".into(),
-        workload: "fe-1".into(),
-        kind,
-        inbound: "127.0.0.2:15006".parse().unwrap(),
-        outbound: "127.0.0.2:15001".parse().unwrap(),
-        app: "127.0.0.1".parse().unwrap(),
-        secrets: true,
-        tunnels: true,
-        grpc_web: true,
-        proxy_headers: true,
-        datagrams: Vec::new(),
-    }
+    let fe = ServiceId::new("default", "fe");
+    ProxyView { kind, ..ProxyView::newest(&fe, "fe-1", "127.0.0.2:15006".parse().unwrap()) }
 }
 
 fn be1(identity: &str) -> (Kind, &'static str, Value) {

@@ -90,6 +90,24 @@ impl Datagrams {
 }
 
 impl ProxyView {
+    /// One of ours that can do all there is, before an app of its own machine.
+    pub fn newest(service: &ServiceId, workload: &str, inbound: SocketAddr) -> ProxyView {
+        ProxyView {
+            namespace: service.namespace.clone(),
+            service: service.name.clone(),
+            workload: workload.to_owned(),
+            kind: ProxyKind::Weft,
+            inbound,
+            outbound: SocketAddr::new(inbound.ip(), 15001),
+            app: IpAddr::from([127, 0, 0, 1]),
+            secrets: true,
+            tunnels: true,
+            grpc_web: true,
+            proxy_headers: true,
+            datagrams: Vec::new(),
+        }
+    }
+
     /// The service.
     pub fn id(&self) -> ServiceId {
         ServiceId::new(self.namespace.as_str(), self.service.as_str())

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use weft_control::seed;
-use weft_control::snapshot::Snapshot;
+use weft_control::snapshot::{ServiceId, Snapshot};
 use weft_control::translate;
-use weft_control::translate::view::{ProxyKind, ProxyView};
+use weft_control::translate::view::ProxyView;
 use weft_control::world::World;
 use weft_model::{AccessPolicy, Body, Kind, Metadata, Object};
 use weft_routing::authorize::{self, PolicyInput};
@@ -61,20 +61,8 @@ fn snapshot(policies: &[AccessPolicy]) -> Snapshot {
 
 impl Mesh {
     pub fn with(policies: &[AccessPolicy]) -> Mesh {
-        let view = ProxyView {
-            workload: "api-1".to_owned(),
-            namespace: "default".to_owned(),
-            service: "api".to_owned(),
-            kind: ProxyKind::Weft,
-            inbound: "127.0.0.2:15006".parse().unwrap(),
-            outbound: "127.0.0.2:15001".parse().unwrap(),
-            app: "127.0.0.1".parse().unwrap(),
-            secrets: true,
-            tunnels: true,
-            grpc_web: true,
-            proxy_headers: true,
-            datagrams: Vec::new(),
-        };
+        let api = ServiceId::new("default", "api");
+        let view = ProxyView::newest(&api, "api-1", "127.0.0.2:15006".parse().unwrap());
         let made = translate::for_view(&snapshot(policies), &view);
         let inbound =
             made.resources.iter().find(|resource| &*resource.name == "inbound").expect("a listener");

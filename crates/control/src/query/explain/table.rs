@@ -8,7 +8,7 @@ use weft_routing::table::{RoutingTable, Staged};
 
 use crate::snapshot::{Instance, ServiceId, Snapshot};
 use crate::translate;
-use crate::translate::view::{ProxyKind, ProxyView};
+use crate::translate::view::ProxyView;
 
 /// Where a proxy listens of which none runs.
 const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15006);
@@ -18,7 +18,7 @@ pub(super) fn caller(snapshot: &Snapshot, service: &ServiceId) -> ProxyView {
     let mut own = snapshot.instances.values();
     match own.find(|one| one.namespace == service.namespace && one.service == service.name) {
         Some(instance) => of(instance),
-        None => view(service, "", NOWHERE),
+        None => ProxyView::newest(service, "", NOWHERE),
     }
 }
 
@@ -26,24 +26,7 @@ pub(super) fn caller(snapshot: &Snapshot, service: &ServiceId) -> ProxyView {
 pub(super) fn of(instance: &Instance) -> ProxyView {
     let service = ServiceId::new(instance.namespace.as_str(), instance.service.as_str());
     let inbound = SocketAddr::new(instance.address, instance.inbound_port.unwrap_or(NOWHERE.port()));
-    view(&service, &instance.name, inbound)
-}
-
-fn view(service: &ServiceId, workload: &str, inbound: SocketAddr) -> ProxyView {
-    ProxyView {
-        namespace: service.namespace.clone(),
-        service: service.name.clone(),
-        workload: workload.to_owned(),
-        kind: ProxyKind::Weft,
-        inbound,
-        outbound: SocketAddr::new(inbound.ip(), 15001),
-        app: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        secrets: true,
-        tunnels: true,
-        grpc_web: true,
-        proxy_headers: true,
-        datagrams: Vec::new(),
-    }
+    ProxyView::newest(&service, &instance.name, inbound)
 }
 
 /// What it would be sent, read.
