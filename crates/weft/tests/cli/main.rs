@@ -9,8 +9,9 @@
 mod guides;
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
-use weft_testkit::Mesh;
+use weft_testkit::{Mesh, eventually};
 
 const WEFT: &str = env!("CARGO_BIN_EXE_weft");
 
@@ -284,12 +285,9 @@ fn what_would_become_of_a_request_is_explained() {
     )
     .unwrap();
     let asked = ["explain", "GET", "http://be1/", "--from", "fe", "-H", "x-tier: gold"];
-    // What was applied is known a moment later.
-    let known = (0..100).find_map(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+    let found = eventually("what was applied is known", Duration::from_secs(10), || {
         mesh.json(&asked).ok().filter(|found| !found["backend"].is_null())
     });
-    let found = known.unwrap();
     assert_eq!((&found["verdict"], &found["status"]), (&"respond".into(), &503.into()), "{found}");
     assert_eq!(found["backend"], "default/be1:80");
     let said = mesh.ok(&["explain", "GET", "http://be2/", "--from", "fe"]).unwrap();
